@@ -1,0 +1,5 @@
+"""``python -m joulemap``."""
+
+from joulemap.cli.app import main
+
+main()

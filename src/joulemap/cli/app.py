@@ -1,0 +1,78 @@
+"""The ``joulemap`` command: verbs are found by name and loaded only when called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+
+from joulemap import __version__
+from joulemap.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, JoulemapError
+
+VERBS: dict[str, tuple[str, str]] = {
+    "import": (
+        "joulemap.cli.import_:import_runs",
+        "Bring results of other tools, or the study, into the store.",
+    ),
+    "runs": ("joulemap.cli.runs:list_runs", "List, filter, sort and export the runs of the store."),
+    "show": ("joulemap.cli.show:show_run", "Show everything that is known of one run."),
+    "study": ("joulemap.cli.study:reproduce_study", "Reproduce the study's published claims and figures."),
+    "breakdown": (
+        "joulemap.cli.breakdown:break_down",
+        "Compare energy by task, model, GPU, precision, batch.",
+    ),
+    "explain": ("joulemap.cli.explain:explain_pair", "Explain why one run costs more energy than another."),
+}
+"""Each verb with where its function lives and its line in the help."""
+
+
+def build_app() -> App:
+    """Return the command-line application with every verb registered and none loaded."""
+    app = App(
+        name="joulemap",
+        version=__version__,
+        help="Where do the joules go? Measure, explain, predict and plan the energy of generative-AI inference.",
+        help_format="plaintext",
+    )
+    for verb, (target, line) in VERBS.items():
+        app.command(target, name=verb, help=line)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and leave with its exit code; errors become one message, never a traceback."""
+    try:
+        code = run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; that is its right.
+        sys.stderr.close()
+        code = EXIT_DONE
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: The words after ``joulemap``; those of the process if ``None``.
+    """
+    app = build_app()
+    try:
+        result = app(
+            list(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False,
+            print_error=True,
+            result_action="return_value",
+        )
+    except JoulemapError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except Exception as error:
+        if type(error).__module__.startswith("cyclopts"):
+            return EXIT_BAD_INPUT  # cyclopts has printed what is wrong
+        raise
+    return result if isinstance(result, int) else EXIT_DONE

@@ -1,0 +1,45 @@
+"""Fixtures shared by all tests; the study's dataset is read from where it lies, never copied."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def study_data_dir() -> Path | None:
+    """Return the folder that holds ``mlenergy-v3`` and its neighbours, or ``None`` if there is none."""
+    given = os.environ.get("JOULEMAP_STUDY_DATA")
+    folder = Path(given) if given else BESIDE_CHECKOUT
+    return folder if (folder / "mlenergy-v3" / "index.json").is_file() else None
+
+
+@pytest.fixture(scope="session")
+def study_data() -> Path:
+    """The study's dataset; a test that asks for it is skipped, with the reason, where it is absent."""
+    folder = study_data_dir()
+    if folder is None:
+        pytest.skip("the study's dataset is neither in JOULEMAP_STUDY_DATA nor in ../shared/data")
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that read the dataset, so that they can be counted."""
+    for item in items:
+        if "study_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("study")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests needed the dataset, and fail loudly if one was skipped although it is there."""
+    items = [r for reports in terminalreporter.stats.values() for r in reports if hasattr(r, "keywords")]
+    wanting = [r for r in items if "study" in r.keywords and r.when in {"call", "setup"}]
+    skipped = [r for r in wanting if r.skipped]
+    passed = [r for r in wanting if r.passed and r.when == "call"]
+    present = "present" if study_data_dir() else "absent"
+    terminalreporter.write_line(
+        f"study dataset {present}: {len(passed)} tests that read it passed, {len(skipped)} skipped"
+    )
