@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-
-from cyclopts import App
+from typing import TYPE_CHECKING
 
 from joulemap import __version__
-from joulemap.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, JoulemapError
+from joulemap.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, JoulemapError, UnknownNameError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+PURPOSE = "Where do the joules go? Measure, explain, predict and plan the energy of generative-AI inference."
 
 VERBS: dict[str, tuple[str, str]] = {
-    "import": (
-        "joulemap.cli.import_:import_runs",
-        "Bring results of other tools, or the study, into the store.",
-    ),
+    "import": ("joulemap.cli.import_:import_runs", "Bring results of other tools, or the study, into the store."),
     "runs": ("joulemap.cli.runs:list_runs", "List, filter, sort and export the runs of the store."),
     "show": ("joulemap.cli.show:show_run", "Show everything that is known of one run."),
     "study": ("joulemap.cli.study:reproduce_study", "Reproduce the study's published claims and figures."),
-    "breakdown": (
-        "joulemap.cli.breakdown:break_down",
-        "Compare energy by task, model, GPU, precision, batch.",
-    ),
+    "breakdown": ("joulemap.cli.breakdown:break_down", "Compare energy by task, model, GPU, precision, batch."),
     "explain": ("joulemap.cli.explain:explain_pair", "Explain why one run costs more energy than another."),
 }
 """Each verb with where its function lives and its line in the help."""
@@ -29,12 +27,9 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def build_app() -> App:
     """Return the command-line application with every verb registered and none loaded."""
-    app = App(
-        name="joulemap",
-        version=__version__,
-        help="Where do the joules go? Measure, explain, predict and plan the energy of generative-AI inference.",
-        help_format="plaintext",
-    )
+    from cyclopts import App
+
+    app = App(name="joulemap", version=__version__, help=PURPOSE, help_format="plaintext")
     for verb, (target, line) in VERBS.items():
         app.command(target, name=verb, help=line)
     return app
@@ -44,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code; errors become one message, never a traceback."""
     try:
         code = run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.stderr.write("interrupted\n")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; that is its right.
@@ -60,19 +56,40 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The words after ``joulemap``; those of the process if ``None``.
     """
-    app = build_app()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Asking for the list of verbs needs no parser, whose import takes longer than all the rest.
+    if words in ([], ["--help"], ["-h"]):
+        sys.stdout.write(overview())
+        return EXIT_DONE
+    if words == ["--version"]:
+        sys.stdout.write(f"{__version__}\n")
+        return EXIT_DONE
+    from cyclopts import CycloptsError
+
     try:
-        result = app(
-            list(sys.argv[1:] if arguments is None else arguments),
-            exit_on_error=False,
-            print_error=True,
-            result_action="return_value",
-        )
+        if not words[0].startswith("-") and words[0] not in VERBS:
+            kind = "verb"
+            raise UnknownNameError(kind, words[0], VERBS)
+        result = build_app()(words, exit_on_error=False, print_error=True, result_action="return_value")
     except JoulemapError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    except Exception as error:
-        if type(error).__module__.startswith("cyclopts"):
-            return EXIT_BAD_INPUT  # cyclopts has printed what is wrong
-        raise
+    except CycloptsError:
+        return EXIT_BAD_INPUT  # the parser has printed what is wrong
     return result if isinstance(result, int) else EXIT_DONE
+
+
+def overview() -> str:
+    """Return the list of verbs."""
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {verb:<{width}}{line}" for verb, (_, line) in VERBS.items()]
+    return "\n".join(
+        [
+            PURPOSE,
+            "",
+            "usage: joulemap VERB [OPTIONS]      joulemap VERB --help      joulemap --version",
+            "",
+            *lines,
+            "",
+        ]
+    )

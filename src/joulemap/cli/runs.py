@@ -1,0 +1,112 @@
+"""``joulemap runs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+from cyclopts import Parameter
+
+from joulemap.cli.output import Common, figure, note, print_json, print_table
+from joulemap.errors import UnknownNameError, UsageError
+from joulemap.store.export import export_runs, to_records
+from joulemap.store.schema import COLUMNS
+from joulemap.store.selector import BATCH_CEILING, Selector, condition, parse_selector
+
+TABLE_COLUMNS = (
+    *("run_id", "task", "nickname", "gpu_model", "num_gpus", "weight_precision", "max_num_seqs", "batch_size"),
+    *("energy_per_output_j", "energy_per_request_j", "power_w", "itl_median_s"),
+)
+"""Columns of the console table."""
+_ROWS_SHOWN = 40
+
+
+def list_runs(
+    selector: str = "",
+    /,
+    *,
+    sort: str | None = None,
+    descending: Annotated[bool, Parameter(negative="")] = False,
+    columns: str | None = None,
+    limit: int | None = None,
+    include_invalid: Annotated[bool, Parameter(negative="")] = False,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    force: Annotated[bool, Parameter(negative="")] = False,
+    common: Common | None = None,
+) -> None:
+    """List the runs of the store.
+
+    Args:
+        selector: Which runs, for example task=gpqa,gpu=B200; all if not given.
+        sort: Column to sort by.
+        descending: Largest first.
+        columns: Columns to show, joined by commas.
+        limit: Show at most this many.
+        include_invalid: Show invalid runs too.
+        output: Write to a file instead: .csv, .parquet or .json.
+        force: Overwrite the output file.
+        common: Store and output.
+    """
+    options = common or Common()
+    frame = options.open().non_empty_frame()
+    invalid = frame.filter(~pl.col("valid")).height
+    found = filtered(frame if include_invalid else frame.filter(pl.col("valid")), parse_selector(selector))
+    chosen = _columns(columns)
+    if sort is not None:
+        _check(sort)
+        found = found.sort(sort, descending=descending, nulls_last=True)
+    if limit is not None:
+        if limit < 1:
+            msg = f"--limit {limit} shows nothing"
+            raise UsageError(msg, fix="give a number of 1 or more")
+        found = found.head(limit)
+    if output is not None:
+        note(f"Wrote {export_runs(found, output, columns=chosen, force=force)}")
+    elif options.json:
+        print_json(to_records(found, chosen))
+    else:
+        shown = found.head(_ROWS_SHOWN) if limit is None else found
+        names = chosen or list(TABLE_COLUMNS)
+        rows = [[_cell(value) for value in row] for row in shown.select(names).iter_rows()]
+        print_table("", names, rows, left=3)
+        rest = found.height - shown.height
+        more = f" ({rest} more: --limit {found.height}, --json or -o FILE)" if rest else ""
+        note(f"{found.height} of {frame.height} runs{more}")
+    if invalid and not include_invalid:
+        note(f"{invalid} invalid runs are left out; --include-invalid shows them")
+
+
+def filtered(frame: pl.DataFrame, selector: Selector) -> pl.DataFrame:
+    """Return the rows that a selector matches, repeated configurations included."""
+    found = frame.with_columns(BATCH_CEILING)
+    for key, value in selector.values.items():
+        if key == "batch" and value in {"max", "best"}:
+            msg = f"batch={value} chooses one run; a list needs a number, or no batch"
+            raise UsageError(msg, fix="'joulemap show' and 'joulemap explain' take batch=max and batch=best")
+        found = found.filter(condition(frame, key, value))
+    return found.drop("batch_ceiling")
+
+
+def _columns(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        _check(name)
+    if not names:
+        msg = "--columns names no column"
+        raise UsageError(msg, fix="for example --columns run_id,task,energy_per_output_j")
+    return list(dict.fromkeys(names))
+
+
+def _check(column: str) -> None:
+    if column not in COLUMNS:
+        kind = "column"
+        raise UnknownNameError(kind, column, COLUMNS)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return figure(value)
+    return "–" if value is None else str(value)

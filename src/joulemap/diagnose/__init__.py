@@ -1,0 +1,1 @@
+"""Where the joules of a run went, and why two runs differ."""
