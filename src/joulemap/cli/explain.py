@@ -47,9 +47,8 @@ def _print(explanation: Explanation) -> None:
     values = f"{figure(explanation.a_value)} against {figure(explanation.b_value)} {explanation.unit}"
     out.print(f"A's {explanation.quantity} is {more}: {values} (measured)\n")
     for factor in explanation.factors:
-        interval = (
-            "" if factor.low is None or factor.high is None else f"{figure(factor.low)}–{figure(factor.high)}, "
-        )
+        known = factor.low is not None and factor.high is not None
+        interval = f"{figure(factor.low)}–{figure(factor.high)}, " if known else ""
         out.print(f"  {_times(factor.ratio):>6}  {factor.name}  ({interval}{factor.basis.value})")
         out.print(Padding(Text(factor.cause), (0, 0, 0, 10)))
         if factor.parts:

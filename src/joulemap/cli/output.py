@@ -51,7 +51,8 @@ def console() -> Console:
     """Return the console of standard output."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, soft_wrap=False)
+    # A file or pipe has no width; lines are then as long as a wide terminal's.
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:

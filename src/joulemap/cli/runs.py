@@ -14,11 +14,21 @@ from joulemap.store.export import export_runs, to_records
 from joulemap.store.schema import COLUMNS
 from joulemap.store.selector import BATCH_CEILING, Selector, condition, parse_selector
 
-TABLE_COLUMNS = (
-    *("run_id", "task", "nickname", "gpu_model", "num_gpus", "weight_precision", "max_num_seqs", "batch_size"),
-    *("energy_per_output_j", "energy_per_request_j", "power_w", "itl_median_s"),
-)
-"""Columns of the console table."""
+TABLE_COLUMNS = {
+    "run_id": "run",
+    "task": "task",
+    "nickname": "model",
+    "gpu_model": "GPU",
+    "num_gpus": "GPUs",
+    "weight_precision": "precision",
+    "max_num_seqs": "ceiling",
+    "batch_size": "batch",
+    "energy_per_output_j": "J/output",
+    "energy_per_request_j": "J/response",
+    "power_w": "W",
+    "itl_median_s": "ITL s",
+}
+"""Columns of the console table, with their headings."""
 _ROWS_SHOWN = 40
 
 
@@ -68,8 +78,10 @@ def list_runs(
     else:
         shown = found.head(_ROWS_SHOWN) if limit is None else found
         names = chosen or list(TABLE_COLUMNS)
-        rows = [[_cell(value) for value in row] for row in shown.select(names).iter_rows()]
-        print_table("", names, rows, left=3)
+        # A model without a nickname shows under its id.
+        table = shown.with_columns(nickname=pl.coalesce("nickname", "model_id")).select(names)
+        rows = [[_cell(value) for value in row] for row in table.iter_rows()]
+        print_table("", [TABLE_COLUMNS.get(name, name) for name in names], rows, left=3)
         rest = found.height - shown.height
         more = f" ({rest} more: --limit {found.height}, --json or -o FILE)" if rest else ""
         note(f"{found.height} of {frame.height} runs{more}")
