@@ -6,6 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from joulemap.store.importers import import_path
+from joulemap.store.run_store import RunStore, open_store
+
+# The machine may be shared: slowness is no failure of a property, and CI must be repeatable.
+settings.register_profile(
+    "joulemap", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("joulemap")
 
 BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -43,3 +53,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(
         f"study dataset {present}: {len(passed)} tests that read it passed, {len(skipped)} skipped"
     )
+
+
+@pytest.fixture(scope="session")
+def study_store(study_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """A store with the study's runs, imported as a user would."""
+    store = open_store(tmp_path_factory.mktemp("study") / "store")
+    import_path(store, study_data / "mlenergy-v3")
+    return store

@@ -29,6 +29,8 @@ def cause_of(step: Step, a: Mapping[str, Any], b: Mapping[str, Any], ratio: floa
 
 def _batch(step: Step, a: Mapping[str, Any], b: Mapping[str, Any], _ratio: float) -> str:
     before, after = step.before, step.after
+    if not before.batch or not after.batch:
+        return "the achieved batch of one of the two is unknown"
     lower = after.batch < before.batch
     change = f"{'lower' if lower else 'higher'} batch: {_batch_words(after)} against {_batch_words(before)}"
     small, large = (a, b) if lower else (b, a)
@@ -49,7 +51,7 @@ def _batch(step: Step, a: Mapping[str, Any], b: Mapping[str, Any], _ratio: float
 
 
 def _batch_words(stop: Stop) -> str:
-    return f"{stop.batch:.0f} together" + (f" (ceiling {stop.ceiling:g})" if stop.ceiling else "")
+    return f"{stop.batch or 0:.0f} together" + (f" (ceiling {stop.ceiling:g})" if stop.ceiling else "")
 
 
 def _task(step: Step, a: Mapping[str, Any], b: Mapping[str, Any], _ratio: float) -> str:

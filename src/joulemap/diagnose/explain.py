@@ -177,14 +177,14 @@ _ORDER = {knob: position for position, knob in enumerate(_FACTOR_NAMES)}
 
 
 def _interval(curves: Curves, step: Step, quantity: str, ratio: float) -> tuple[float | None, float | None]:
-    repeated = curves.repeatability(quantity)
+    repeated, interpolation_error = curves.errors(quantity)
     if repeated is None:
         return None, None
     one_measurement, _pairs = repeated
     variance = 2 * one_measurement**2
     for stop in (step.before, step.after):
         if stop.value.basis is Basis.INTERPOLATED:
-            variance += (curves.interpolation_error(quantity) or 0.0) ** 2
+            variance += (interpolation_error or 0.0) ** 2
     spread = math.exp(_Z90 * math.sqrt(variance))
     return ratio / spread, ratio * spread
 

@@ -29,7 +29,8 @@ class Stop:
 
     series: Series
     ceiling: float | None
-    batch: float
+    batch: float | None
+    """The achieved batch; ``None`` where a run does not state it."""
     value: Point
 
 

@@ -34,6 +34,8 @@ KNOB_COLUMNS: dict[str, tuple[str, ...]] = {
     "engine": ("engine", "engine_version"),
 }
 """What may differ between two runs beside the batch, and the columns in which it shows."""
+SETTING = tuple(c for knob, columns in KNOB_COLUMNS.items() if knob != "parallelism" for c in columns)
+"""The columns that say which configuration it is, however it is divided over its GPUs."""
 
 WORK_EXPONENT = {"energy_per_output_j": 1, "latency_median_s": 1, "output_throughput_per_s": -1}
 """How a quantity grows with the work of one output (a diffusion pipeline's steps, pixels and frames)."""
@@ -123,15 +125,25 @@ class Curves:
         for row in with_series_columns(latest(valid)).sort("batch_size").iter_rows(named=True):
             grouped.setdefault(tuple(row[c] for c in columns), []).append(row)
         self.series = [Series(dict(zip(columns, k, strict=True)), tuple(v)) for k, v in grouped.items()]
+        self._by_setting: dict[tuple[Any, ...], list[Series]] = {}
+        for series in self.series:
+            self._by_setting.setdefault(tuple(series.knobs[c] for c in SETTING), []).append(series)
+        self._errors: dict[str, tuple[tuple[float, int] | None, float | None]] = {}
 
     def find(self, wanted: Mapping[str, Any]) -> list[Series]:
-        """Return the series whose columns have the wanted values."""
-        return [s for s in self.series if all(s.knobs[c] == v for c, v in wanted.items())]
+        """Return the series with the wanted value in every column but those of parallelism."""
+        return self._by_setting.get(tuple(wanted[c] for c in SETTING), [])
 
     def of(self, row: Mapping[str, Any]) -> Series | None:
         """Return the series that a run belongs to; ``None`` if the run is not among those counted."""
         knobs = {c: row[c] for columns in KNOB_COLUMNS.values() for c in columns}
-        return next(iter(self.find(knobs)), None)
+        return next((s for s in self.find(knobs) if not differing(s.knobs, knobs, PARALLELISM)), None)
+
+    def errors(self, quantity: str) -> tuple[tuple[float, int] | None, float | None]:
+        """Return :meth:`repeatability` and :meth:`interpolation_error`, worked out once for each quantity."""
+        if quantity not in self._errors:
+            self._errors[quantity] = (self.repeatability(quantity), self.interpolation_error(quantity))
+        return self._errors[quantity]
 
     def repeatability(self, quantity: str) -> tuple[float, int] | None:
         """Return the relative standard deviation of one measurement, and the pairs that it was read from.
