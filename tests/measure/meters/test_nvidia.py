@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pynvml
+import pytest
+
+from joulemap.errors import EnvironmentLacksError, MeterError, UnknownNameError, UsageError
+from joulemap.measure.meters.fake_nvml import FakeGpu, FakeNvml
+from joulemap.measure.meters.nvidia import NvidiaMeter, throttle_names
+from joulemap.measure.meters.visible_devices import GpuIdentity, select_gpus
+from tests.measure.hand_clock import HandClock
+
+EIGHT = [GpuIdentity(index=i, uuid=f"GPU-{i:08x}-aaaa", name="NVIDIA H100") for i in range(8)]
+MIXED = [GpuIdentity(index=0, uuid="GPU-0a", name="T4"), GpuIdentity(index=1, uuid="GPU-0b", name="H100")]
+
+
+def chosen(visible: str | None, gpus: list[GpuIdentity] = EIGHT, **environment: str) -> list[int]:
+    env = dict(environment) if visible is None else {"CUDA_VISIBLE_DEVICES": visible, **environment}
+    return [g.index for g in select_gpus(gpus, wanted=None, environment=env)]
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices"),
+    [
+        (None, list(range(8))),
+        ("", []),
+        ("-1", []),
+        ("3", [3]),
+        ("5,2", [5, 2]),
+        (" 1 , 0 ", [1, 0]),
+        ("0,1,99,2", [0, 1]),
+        ("0,-1,2", [0]),
+        ("GPU-00000003", [3]),
+        ("gpu-00000003-AAAA,GPU-00000001", [3, 1]),
+        ("GPU-ffff", []),
+        ("NoDevFiles", []),
+    ],
+)
+def test_cuda_visible_devices_means_what_cuda_makes_of_it(visible: str | None, indices: list[int]) -> None:
+    assert chosen(visible) == indices
+
+
+def test_ordinals_on_differing_gpus_are_refused_unless_the_order_is_by_bus() -> None:
+    with pytest.raises(MeterError, match="fastest first") as error:
+        chosen("0", MIXED)
+    assert error.value.fix is not None
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in error.value.fix
+    assert chosen("0", MIXED, CUDA_DEVICE_ORDER="PCI_BUS_ID") == [0]
+    assert chosen("GPU-0b", MIXED) == [1]
+    assert chosen(None, MIXED) == [0, 1]
+
+
+def test_ambiguous_repeated_and_mig_names_are_refused() -> None:
+    with pytest.raises(UsageError, match="beginning of 8 UUIDs"):
+        chosen("GPU-0")
+    with pytest.raises(UsageError, match="named twice"):
+        chosen("2,GPU-00000002")
+    with pytest.raises(MeterError, match="MIG slice") as error:
+        chosen("MIG-12345678-aaaa")
+    assert "mig 0" in str(error.value.fix)
+
+
+def test_gpus_named_by_the_user_win_and_must_exist() -> None:
+    env = {"CUDA_VISIBLE_DEVICES": "0"}
+    assert [g.index for g in select_gpus(EIGHT, wanted=["7", "GPU-00000001"], environment=env)] == [7, 1]
+    with pytest.raises(UnknownNameError, match="'9'"):
+        select_gpus(EIGHT, wanted=["9"], environment={})
+
+
+def test_only_visible_gpus_are_read_by_uuid() -> None:
+    fake = FakeNvml(8, power=lambda gpu, _t: 100.0 * (gpu + 1), clock=HandClock())
+    meter = NvidiaMeter(fake, environment={"CUDA_VISIBLE_DEVICES": f"{fake.gpus[6].uuid},{fake.gpus[2].uuid}"})
+    assert [(r.device, r.power_w) for r in meter.read().rows] == [
+        (fake.gpus[6].uuid, 700.0),
+        (fake.gpus[2].uuid, 300.0),
+    ]
+    assert [d.index for d in meter.describe().devices] == [6, 2]
+
+
+def test_a_reading_has_everything_in_our_units() -> None:
+    clock = HandClock()
+    fake = FakeNvml(1, power=lambda _g, _t: 650.0, clock=clock)
+    fake.gpus[0].throttle_mask = 0x4 | 0x40
+    meter = NvidiaMeter(fake, environment={}, clock=clock)
+    clock.sleep(10.0)
+    (row,) = meter.read().rows
+    assert row.energy_j == pytest.approx(6500.0)
+    assert (row.power_w, row.power_average_w, row.memory_power_w) == (650.0, 650.0, 130.0)
+    assert (row.sm_clock_hz, row.memory_clock_hz) == (1.98e9, 2.619e9)
+    assert (row.temperature_c, row.memory_temperature_c) == (45.0, 55.0)
+    assert (row.utilization, row.memory_utilization) == (0.97, 0.54)
+    assert row.throttle == "power_cap+hardware_thermal"
+    assert row.module_power_w is None
+    assert row.missing == {"module_power_w": "Invalid Argument"}
+    assert meter.describe().devices[0].power_limit_w == 700.0
+
+
+def test_a_throttle_reason_that_is_not_known_is_named_by_its_bit() -> None:
+    assert throttle_names(0) == ""
+    assert throttle_names(0x4000 | 0x1) == "idle+reason_0x4000"
+
+
+def test_older_gpus_fall_back_and_say_so() -> None:
+    fake = FakeNvml(1, clock=HandClock())
+    fake.gpus[0].unsupported |= {
+        "nvmlDeviceGetFieldValues",
+        "nvmlDeviceGetTemperatureV",
+        "nvmlDeviceGetCurrentClocksEventReasons",
+    }
+    fake.gpus[0].throttle_mask = 0x4
+    meter = NvidiaMeter(fake, environment={})
+    (row,) = meter.read().rows
+    assert row.power_w == 300.0
+    assert row.energy_j is not None
+    assert row.temperature_c == 45.0
+    assert row.throttle == "power_cap"
+    assert row.power_average_w is None
+    assert row.missing["power_average_w"] == "Not Supported"
+    assert any("no instant power" in note for note in meter.describe().notes)
+
+
+def test_a_fault_that_passes_leaves_a_hole_with_its_reason() -> None:
+    fake = FakeNvml(1, clock=HandClock())
+    meter = NvidiaMeter(fake, environment={})
+    fake.gpus[0].failing = {
+        "nvmlDeviceGetFieldValues": pynvml.NVML_ERROR_TIMEOUT,
+        "nvmlDeviceGetUtilizationRates": pynvml.NVML_ERROR_UNKNOWN,
+    }
+    (row,) = meter.read().rows
+    assert (row.energy_j, row.power_w, row.utilization) == (None, None, None)
+    assert row.missing["power_w"] == "Timeout"
+    assert row.missing["memory_utilization"] == "Unknown Error"
+    assert row.temperature_c == 45.0
+    fake.gpus[0].failing = {}
+    (row,) = meter.read().rows
+    assert row.power_w == 300.0
+    assert set(row.missing) == {"module_power_w"}
+
+
+def test_a_lost_gpu_ends_the_meter_by_name() -> None:
+    fake = FakeNvml(4, clock=HandClock())
+    meter = NvidiaMeter(fake, environment={})
+    fake.gpus[2].lost = True
+    with pytest.raises(MeterError, match=r"GPU 2 \(GPU-00000002-.*stopped answering: GPU is lost"):
+        meter.read()
+
+
+def test_mig_is_refused_only_on_a_gpu_that_is_measured() -> None:
+    fake = FakeNvml([FakeGpu(index=0), FakeGpu(index=1, mig=True)], clock=HandClock())
+    with pytest.raises(MeterError, match=r"GPU 1 .* has MIG on") as error:
+        NvidiaMeter(fake, environment={})
+    assert error.value.fix is not None
+    assert "nvidia-smi -i 1 -mig 0" in error.value.fix
+    assert fake.initialised == 0
+    NvidiaMeter(fake, gpus=["0"], environment={}).close()
+    assert fake.initialised == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "fix"),
+    [
+        (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "no NVIDIA driver", "--gpus all"),
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "not loaded", "modprobe"),
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "different versions", "reboot"),
+        (pynvml.NVML_ERROR_NO_PERMISSION, "may not talk", "usermod"),
+        (pynvml.NVML_ERROR_UNKNOWN, "Unknown Error", "nvidia-smi"),
+    ],
+)
+def test_a_driver_that_does_not_start_is_explained(code: int, message: str, fix: str) -> None:
+    fake = FakeNvml(1)
+    fake.absent_code = code
+    with pytest.raises(EnvironmentLacksError, match=message) as error:
+        NvidiaMeter(fake, environment={})
+    assert fix in str(error.value.fix)
+
+
+def test_no_gpu_and_hidden_gpus_are_told_apart() -> None:
+    with pytest.raises(EnvironmentLacksError, match="sees no GPU"):
+        NvidiaMeter(FakeNvml(0), environment={})
+    with pytest.raises(EnvironmentLacksError, match="hides all 4 GPUs"):
+        NvidiaMeter(FakeNvml(4), environment={"CUDA_VISIBLE_DEVICES": ""})
