@@ -1,3 +1,95 @@
-"""joulemap."""
+"""Where do the joules go? Measure, explain, predict and plan the energy of generative-AI inference.
+
+>>> import joulemap as jm
+>>> runs = jm.open_store("/tmp/no-such-folder")
+>>> len(runs)
+0
+
+The names below are loaded when first used, so that ``import joulemap`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from joulemap.diagnose.explain import explain
+    from joulemap.diagnose.explanation import Explanation, Factor
+    from joulemap.errors import JoulemapError
+    from joulemap.records import (
+        Basis,
+        Deployment,
+        LengthDistribution,
+        Measured,
+        Modality,
+        OutputUnit,
+        Provenance,
+        Quantity,
+        Run,
+        Validity,
+        Workload,
+    )
+    from joulemap.store.importers import import_path
+    from joulemap.store.run_store import RunStore, open_store
+    from joulemap.store.selector import find_run, select
+    from joulemap.study import Claim, reproduce
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Basis",
+    "Claim",
+    "Deployment",
+    "Explanation",
+    "Factor",
+    "JoulemapError",
+    "LengthDistribution",
+    "Measured",
+    "Modality",
+    "OutputUnit",
+    "Provenance",
+    "Quantity",
+    "Run",
+    "RunStore",
+    "Validity",
+    "Workload",
+    "__version__",
+    "explain",
+    "find_run",
+    "import_path",
+    "open_store",
+    "reproduce",
+    "select",
+]
+
+_HOMES = {
+    "joulemap.diagnose.explain": ("explain",),
+    "joulemap.diagnose.explanation": ("Explanation", "Factor"),
+    "joulemap.errors": ("JoulemapError",),
+    "joulemap.records": (
+        *("Basis", "Deployment", "LengthDistribution", "Measured", "Modality", "OutputUnit"),
+        *("Provenance", "Quantity", "Run", "Validity", "Workload"),
+    ),
+    "joulemap.store.importers": ("import_path",),
+    "joulemap.store.run_store": ("RunStore", "open_store"),
+    "joulemap.store.selector": ("find_run", "select"),
+    "joulemap.study": ("Claim", "reproduce"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+# Hidden from type checkers, to whom it would say that any name exists.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        value: object = getattr(import_module(_HOME_OF[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,116 @@
+"""A numeric field's name ends in its unit, unless it is a plain count, share or ratio."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import joulemap
+
+PACKAGE = Path(joulemap.__file__).parent
+
+UNITS = re.compile(
+    r"(^|_)(j|w|s|hz|bytes|tokens?|flops|params|px|c|usd|g|kg|billions)$"  # energy_j, mean_output_tokens
+    r"|_per_[a-z0-9]+(_[a-z]+)?$"  # energy_j_per_token, output_throughput_per_s, energy_per_output_j
+)
+SHARES_AND_RATIOS = re.compile(
+    r"(^|_)(utilization|fraction|share|ratio|occupancy|rate|confidence|quantile|probability|efficiency|elasticity"
+    r"|exponent|scale|factor|coverage|variation|pue)$"
+)
+COUNTS = re.compile(r"(^|_)(batch|batch_size|batch_ceiling|ceiling|requests|requests_waiting|samples)$")
+UNIT_IS_BESIDE = {
+    "value": "Quantity and Point state the unit, or the column, beside it",
+    "low": "an interval's end has the unit of its value",
+    "high": "an interval's end has the unit of its value",
+    "a_value": "Explanation.unit",
+    "b_value": "Explanation.unit",
+    "edges": "bin edges of lengths, in tokens",
+    "relative_interval": "a pair of ratios",
+    "speed": "times the recorded speed",
+    "total": "PublishedParams: parameters",
+    "active": "PublishedParams: parameters",
+}
+"""Names of floats that need no unit of their own, with the reason."""
+
+DIMENSIONED_WORDS = re.compile(
+    r"(^|_)(energy|power|watts|joules|time|duration|latency|delay|timeout|interval|period|frequency|clock"
+    r"|memory|bandwidth|temperature)$"
+)
+"""A count may go without unit, but no name may end in one of these words."""
+
+
+def test_every_quantity_says_its_unit() -> None:
+    assert "\n".join(problems(PACKAGE)) == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "good"),
+    [
+        ("energy_j: float", True),
+        ("energy: float", False),
+        ("power_mw: float", False),
+        ("latency_ms: float | None = None", False),
+        ("speed_up: float = 1.0", False),
+        ("throughput: NDArray[np.float64]", False),
+        ("lengths: tuple[float, ...]", False),
+        ("timeout: int", False),
+        ("layers: int", True),
+        ("starved_fraction: float", True),
+        ("energy_j_per_token: float", True),
+        ("label: str", True),
+        ("by_name: dict[str, float]", True),
+    ],
+)
+def test_the_check_itself(tmp_path: Path, field: str, good: bool) -> None:
+    (tmp_path / "module.py").write_text(f"@dataclass(frozen=True)\nclass Planted:\n    {field}\n")
+    assert (list(problems(tmp_path)) == []) is good
+
+
+def test_every_exception_is_still_needed() -> None:
+    names = {name for path in PACKAGE.rglob("*.py") for _, name, is_float in numeric_fields(path) if is_float}
+    assert set(UNIT_IS_BESIDE) <= names
+
+
+def problems(package: Path) -> Iterator[str]:
+    """Yield a line for each numeric dataclass field whose unit is not in its name."""
+    for path in sorted(package.rglob("*.py")):
+        for where, name, is_float in numeric_fields(path):
+            said = UNITS.search(name) or SHARES_AND_RATIOS.search(name) or COUNTS.search(name)
+            unsaid = DIMENSIONED_WORDS.search(name) or (is_float and not said)
+            if unsaid and name not in UNIT_IS_BESIDE:
+                yield f"{where} ({path.relative_to(package)}) does not say its unit"
+
+
+def numeric_fields(path: Path) -> Iterator[tuple[str, str, bool]]:
+    """Yield class and field, name, and whether it is a float, of each numeric field of a module's dataclasses."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            continue
+        for statement in node.body:
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                kind = _kind(statement.annotation)
+                if kind is not None:
+                    yield f"{node.name}.{statement.target.id}", statement.target.id, kind == "float"
+
+
+def _kind(annotation: ast.expr) -> str | None:
+    """Return ``float`` or ``int`` for numbers, tuples and arrays of them; ``None`` for all else."""
+    if isinstance(annotation, ast.BinOp):
+        kinds = {_kind(annotation.left), _kind(annotation.right)}
+        return "float" if "float" in kinds else "int" if "int" in kinds else None
+    if isinstance(annotation, ast.Subscript):
+        outer = ast.unparse(annotation.value)
+        inner = ast.unparse(annotation.slice)
+        if outer.endswith("NDArray"):
+            return "float" if "float" in inner else "int"
+        return ("float" if "float" in inner else None) if outer in {"tuple", "Sequence"} else None
+    name = ast.unparse(annotation)
+    if name in {"float", "int"}:
+        return name
+    return "float" if name in {"FloatArray", "Floats"} else None
