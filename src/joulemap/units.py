@@ -13,6 +13,7 @@ MS_PER_S = 1e3
 
 J_PER_MJ = 1e-3
 """Joules in one *milli*joule, the unit of NVML's energy counter."""
+J_PER_KJ = 1e3
 J_PER_MEGAJOULE = 1e6
 J_PER_UJ = 1e-6
 """Joules in one microjoule, the unit of Linux powercap (RAPL) counters."""
