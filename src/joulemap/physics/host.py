@@ -1,0 +1,56 @@
+"""What the host takes: launches without CUDA graphs, processors too few, images to preprocess."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from joulemap.physics.arrays import FloatOrArray
+
+
+def switched_on(value: FloatOrArray, threshold: FloatOrArray, steepness: float) -> FloatOrArray:
+    """Return a smooth step in the logarithm: ``1 / (1 + (x₀ / x)^m)``.
+
+    Args:
+        value: x > 0.
+        threshold: x₀ > 0, where the result is ½.
+        steepness: m; the result goes from 0.1 to 0.9 over a factor of 81^(1/m).
+
+    Valid for positive values. Reference: the logistic function of log x.
+
+    >>> float(switched_on(512.0, 512.0, 6.0))
+    0.5
+    """
+    return 1.0 / (1.0 + np.exp(-steepness * (np.log(value) - np.log(threshold))))
+
+
+def preprocessing_time(requests_per_step: FloatOrArray, seconds_per_request: FloatOrArray) -> FloatOrArray:
+    """Return the shortest mean step that the host's preprocessing allows: ``r · h``.
+
+    The host takes h seconds per request (decoding, resizing and normalising pixels); with r requests finished a
+    step, a step cannot on average be shorter than r·h.
+
+    Args:
+        requests_per_step: r.
+        seconds_per_request: h.
+
+    Valid where preprocessing is one pipeline for the whole server. Reference: arXiv 2601.22076.
+
+    >>> preprocessing_time(0.5, 0.1)
+    0.05
+    """
+    return requests_per_step * seconds_per_request
+
+
+def starved_fraction(busy_s: FloatOrArray, step_s: FloatOrArray) -> FloatOrArray:
+    """Return the share of time in which GPUs have no work: ``max(0, 1 − busy / step)``.
+
+    Args:
+        busy_s: Time of a step that GPUs need.
+        step_s: Time that the step takes.
+
+    Valid for any positive step. Reference: definition.
+
+    >>> float(starved_fraction(1.0, 4.0))
+    0.75
+    """
+    return np.maximum(1.0 - busy_s / step_s, 0.0)

@@ -1,0 +1,1 @@
+"""Calibration of the physics on runs, and prediction of configurations that nobody has measured."""

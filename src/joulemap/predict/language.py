@@ -1,0 +1,364 @@
+"""The language-model form: physics composed with coefficients into step time, throughput and power."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from joulemap.physics import communication, compute_volume, host, memory, power, step_time
+from joulemap.physics.arrays import FloatOrArray, Floats
+from joulemap.predict.language_form import TASK_INPUT_TOKENS
+from joulemap.predict.language_rows import INPUT_TOKENS_DEFAULT, LanguageRows
+
+Values = dict[str, Floats]
+
+MATRIX_OVERLAP = 2.5
+"""Sharpness of the overlap of weight traffic and arithmetic in one product."""
+ATTENTION_OVERLAP = 2.0
+STEP_OVERLAP = 4.0
+"""Sharpness where one activity hides behind a longer one: host launches behind GPU work."""
+PREPROCESS_OVERLAP = 3.0
+ATTENTION_EFFICIENCY = 0.40
+"""Share of peak that attention's products reach in decode."""
+VISION_EFFICIENCY = 0.30
+STATE_BANDWIDTH = 0.70
+GRAPH_CEILING = 640.0
+"""Ceiling above which steps are launched without CUDA graphs: vLLM captures batches up to 512."""
+GRAPH_STEEPNESS = 12.0
+NARROW_STEEPNESS = 6.0
+LONG_REPLY_TOKENS = 3200.0
+NARROW_BATCH = 11.0
+FP4_ARITHMETIC = 1.6
+"""4-bit experts with 8-bit activations on GPUs that multiply them natively, relative to 16-bit arithmetic."""
+PARALLEL_LOAD = 2.0
+"""All-reduces per layer: after the mixer and after the feed-forward part."""
+TDP_HEADROOM = 0.97
+"""Highest mean power relative to the limit."""
+RESERVE_BYTES = 3.0e9
+"""Activations, CUDA graphs and buffers that an engine sets aside on each GPU."""
+ENGINE_MEMORY_SHARE = 0.90
+"""vLLM's default share of GPU memory."""
+PARTS = ("static", "weights", "kv", "compute", "launch", "communication", "prefill", "starved")
+"""Parts of power and of energy, in the order of the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageTerms:
+    """What the form says of each configuration; arrays of one length."""
+
+    step_s: dict[str, Floats]
+    """Parts of the mean step: ``weights`` (traffic and arithmetic of products), ``kv``, ``launch``,
+    ``communication``, ``sampling``, ``prefill``, ``starved``; they sum to ``mean_step_s``."""
+    mean_step_s: Floats
+    itl_median_s: Floats
+    output_throughput_per_s: Floats
+    power_parts_w: dict[str, Floats]
+    """Power of all GPUs by ``PARTS``; they sum to ``power_w``."""
+    power_w: Floats
+    bytes_per_step: dict[str, Floats]
+    """Traffic of one GPU in a mean step: ``weights``, ``kv``, ``state``."""
+    flops_per_step: dict[str, Floats]
+    """Operations of one GPU in a mean step: ``decode``, ``padding``, ``prefill``."""
+    context_tokens: Floats
+    input_tokens: Floats
+    memory_footprint_bytes: Floats
+    """Weights and caches of one GPU at this batch."""
+    kv_available_bytes: Floats
+    batch_ceiling: Floats
+    prefill_s: Floats
+    """Time that one prompt takes beyond a plain step."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Volume:
+    dense_bytes: Floats
+    expert_bytes: Floats
+    dense_flops: Floats
+    expert_flops: Floats
+    padding_flops: Floats
+    kv_bytes: Floats
+    state_bytes: Floats
+    attention_flops: Floats
+    active_params: Floats
+    width: Floats
+
+
+def prompt_tokens(rows: LanguageRows, c: Values) -> Floats:
+    """Return the mean prompt length: as given, else the task's, else a default."""
+    by_task = [np.broadcast_to(c[name], len(rows)) for name, _, _ in TASK_INPUT_TOKENS.values()]
+    choices = np.vstack([*by_task, np.full(len(rows), INPUT_TOKENS_DEFAULT)])
+    known = choices[rows.task_index, np.arange(len(rows))]
+    return np.where(np.isnan(rows.input_tokens), known, rows.input_tokens)
+
+
+def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
+    """Return time, throughput, power and their parts of each configuration at its batch.
+
+    Args:
+        rows: The configurations.
+        c: Coefficients by name, each of the rows' length or of length 1.
+    """
+    s = rows.shape
+    inputs = prompt_tokens(rows, c)
+    context = compute_volume.mean_context_tokens(inputs, rows.output_tokens, rows.spread)
+    volume = _volume(rows, c, context)
+    decode = _decode_times(rows, c, volume)
+    plain = sum(decode.values(), start=np.zeros(len(rows)))
+    prompts = rows.batch / rows.output_tokens
+    eager = (
+        s["attention_layers"] * c["eager_dense"]
+        + s["moe_layers"] * c["eager_experts"]
+        + s["recurrent_layers"] * c["eager_recurrent"]
+    ) * (1.0 + c["eager_parallel"] * np.log2(rows.gpus))
+    without_graphs = host.switched_on(rows.ceiling, GRAPH_CEILING, GRAPH_STEEPNESS)
+    stretched = step_time.overlapped(plain, without_graphs * eager, STEP_OVERLAP)
+    mixed = step_time.mixed_step_share(prompts, c["prompt_spreading"])
+    replicated = np.where(rows.replicas > 1, rows.replicas * c["replica_prefill"], 1.0)
+    extra = (step_time.overlapped(stretched, eager, STEP_OVERLAP) - stretched) * replicated
+    prompt = _prompt_time(rows, c, volume, inputs)
+    reading = prompts * prompt * replicated
+    busy = stretched + reading + mixed * extra
+    leaning = step_time.median_of_mixture(mixed, c["median_width"])
+    median = stretched + leaning * (prompts * prompt / np.maximum(mixed, 0.02) + extra)
+    narrow = _narrow_host(rows, c)
+    mean_step = step_time.overlapped(busy, narrow, STEP_OVERLAP)
+    median = step_time.overlapped(median, narrow, STEP_OVERLAP)
+    pixels = np.where(
+        rows.pixels == 1, c["preprocess_image"], np.where(rows.pixels == 2, c["preprocess_video"], 0.0)
+    )
+    mean_step = step_time.overlapped(mean_step, host.preprocessing_time(prompts, pixels), PREPROCESS_OVERLAP)
+    parts = _step_parts(decode, stretched - plain, reading + mixed * extra, mean_step - busy)
+    reading_flops = prompts * inputs * 2.0 * volume.active_params / rows.gpus * replicated
+    power_parts = _power_parts(rows, c, volume, decode, reading * np.ones(len(rows)), mean_step, reading_flops)
+    ceiling, available, footprint = _memory(rows, volume)
+    return LanguageTerms(
+        step_s=parts,
+        mean_step_s=mean_step,
+        itl_median_s=median,
+        output_throughput_per_s=rows.batch / mean_step,
+        power_parts_w=power_parts,
+        power_w=sum(power_parts.values(), start=np.zeros(len(rows))),
+        bytes_per_step={
+            "weights": volume.dense_bytes + volume.expert_bytes,
+            "kv": volume.kv_bytes,
+            "state": volume.state_bytes,
+        },
+        flops_per_step={
+            "decode": volume.dense_flops + volume.expert_flops + volume.attention_flops,
+            "padding": volume.padding_flops,
+            "prefill": reading_flops,
+        },
+        context_tokens=context,
+        input_tokens=inputs,
+        memory_footprint_bytes=footprint,
+        kv_available_bytes=available,
+        batch_ceiling=ceiling,
+        prefill_s=prompt * replicated + extra,
+    )
+
+
+def _volume(rows: LanguageRows, c: Values, context: Floats) -> _Volume:
+    """Return bytes and operations of one decode step on one GPU."""
+    s, n, dp = rows.shape, rows.gpus, rows.replicas
+    tp = n / dp
+    own_batch = rows.batch / dp
+    coverage = compute_volume.expert_coverage(
+        rows.batch, s["experts"], s["experts_per_token"], c["routing_evenness"]
+    )
+    on_gpu = np.where(rows.expert_split > 0, s["experts"] / n, s["experts"])
+    busiest = compute_volume.busiest_coverage(coverage, on_gpu, np.where(rows.expert_split > 0, n, 1.0))
+    # Kernels with block scales lay out every local expert, whether a token came or not; latent-attention
+    # models were served with FlashInfer's grouped products, which do not.
+    blocked = (s["fp8_experts"] > 0) & (s["block_scaled"] > 0) & (s["latent_kv"] == 0)
+    touched = np.where(blocked, 1.0, busiest)
+    empty = compute_volume.padded_expert_rows(
+        s["experts"] * np.where(blocked, 1.0, coverage), np.where(blocked, c["tile_rows_blocked"], c["tile_rows"])
+    )
+    expert_weights = s["moe_layers"] * s["experts"] * s["expert_bytes"] / n
+    share = memory.kv_repetition(s["kv_heads"], tp)
+    window = compute_volume.attended_tokens(context, s["window_tokens"])
+    full = memory.kv_token_bytes(s["full_kv_heads"], s["latent_kv"], share, rows.kv_bytes)
+    windowed = memory.kv_token_bytes(s["windowed_kv_heads"], 0.0, share, rows.kv_bytes)
+    mlp_split = np.where(dp > 1, n, tp)
+    return _Volume(
+        dense_bytes=(s["mixer_bytes"] + s["head_bytes"]) / tp + s["mlp_bytes"] / mlp_split,
+        expert_bytes=expert_weights * touched,
+        dense_flops=compute_volume.linear_flops(own_batch, (s["mixer_params"] + s["head_params"]) / tp)
+        + compute_volume.linear_flops(rows.batch, s["mlp_params"] / n),
+        expert_flops=compute_volume.linear_flops(
+            rows.batch * s["experts_per_token"], s["moe_layers"] * s["expert_params"] / n
+        ),
+        padding_flops=compute_volume.linear_flops(empty, s["moe_layers"] * s["expert_params"] / n),
+        kv_bytes=own_batch * (context * full + window * windowed),
+        state_bytes=2.0 * own_batch * s["state_bytes"] / tp * c["state_traffic"],
+        attention_flops=compute_volume.attention_flops(
+            own_batch, context, (s["full_width"] + s["latent_width"]) / tp
+        )
+        + compute_volume.attention_flops(own_batch, window, s["windowed_width"] / tp),
+        active_params=s["mixer_params"]
+        + s["mlp_params"]
+        + s["moe_layers"] * s["experts_per_token"] * s["expert_params"],
+        width=s["full_width"] + s["windowed_width"] + s["latent_width"],
+    )
+
+
+def _decode_times(rows: LanguageRows, c: Values, v: _Volume) -> dict[str, Floats]:
+    """Return the parts of a plain decode step, in seconds."""
+    s, gpu, n = rows.shape, rows.gpu, rows.gpus
+    linear_peak = np.where(
+        s["fp8_linear"] > 0, gpu["peak_fp8"] * c["arithmetic_fp8"], gpu["peak"] * c["arithmetic"]
+    )
+    native_fp4 = np.array(["fp4" in g.peak_flops_per_s for g in rows.gpu_models])[rows.gpu_index]
+    fp4 = np.where((s["mxfp4_experts"] > 0) & native_fp4, FP4_ARITHMETIC, 1.0)
+    expert_peak = np.where(
+        s["fp8_experts"] > 0, gpu["peak_fp8"] * c["arithmetic_fp8"], gpu["peak"] * c["arithmetic"] * fp4
+    )
+    dense = step_time.overlapped(
+        step_time.traffic_time(v.dense_bytes, gpu["bandwidth"], c["bandwidth"]),
+        step_time.arithmetic_time(v.dense_flops, linear_peak, 1.0),
+        MATRIX_OVERLAP,
+    )
+    experts = step_time.overlapped(
+        step_time.traffic_time(v.expert_bytes, gpu["bandwidth"], c["expert_bandwidth"]),
+        step_time.arithmetic_time(v.expert_flops + v.padding_flops, expert_peak, 1.0),
+        MATRIX_OVERLAP,
+    )
+    kv = step_time.overlapped(
+        step_time.traffic_time(
+            v.kv_bytes, gpu["bandwidth"], np.where(s["latent_kv"] > 0, c["latent_bandwidth"], c["kv_bandwidth"])
+        ),
+        step_time.arithmetic_time(v.attention_flops, gpu["peak"], ATTENTION_EFFICIENCY),
+        ATTENTION_OVERLAP,
+    ) + step_time.traffic_time(v.state_bytes, gpu["bandwidth"], STATE_BANDWIDTH)
+    reduced = (
+        PARALLEL_LOAD
+        * s["layers"]
+        * communication.all_reduce_time(
+            rows.batch * s["hidden_size"] * compute_volume.BF16_BYTES,
+            n,
+            gpu["link"] * c["link_bandwidth"],
+            c["all_reduce"],
+        )
+    )
+    sampled = step_time.sampling_time(rows.batch, s["vocab_size"], c["sample_element"], c["sample_sequence"])
+    return {
+        "weights": dense + np.where(s["moe_layers"] > 0, experts, 0.0),
+        "kv": kv,
+        "launch": _launches(s, c),
+        "communication": reduced,
+        "sampling": sampled,
+    }
+
+
+def _launches(s: dict[str, Floats], c: Values) -> Floats:
+    experts = np.where(
+        s["mxfp4_experts"] > 0,
+        c["launch_experts_fp4"],
+        np.where(s["fp8_experts"] > 0, c["launch_experts_fp8"], c["launch_experts"]),
+    )
+    # Weights with one scale a row or tensor have their activations quantised within another kernel.
+    fused = np.where(s["block_scaled"] > 0, 1.0, 0.35)
+    quantise = np.where(
+        (s["fp8_linear"] > 0) | (s["fp8_experts"] > 0), s["layers"] * c["launch_quantise"] * fused, 0.0
+    )
+    return np.asarray(
+        c["launch_step"]
+        + s["attention_layers"] * c["launch_attention"] * np.where(s["latent_kv"] > 0, c["launch_latent"], 1.0)
+        + (s["dense_layers"] + s["shared_layers"]) * c["launch_dense"]
+        + s["moe_layers"] * experts
+        + s["recurrent_layers"] * c["launch_recurrent"]
+        + quantise
+    )
+
+
+def _prompt_time(rows: LanguageRows, c: Values, v: _Volume, inputs: Floats) -> Floats:
+    """Return the time to read one prompt, in seconds."""
+    s, gpu, n = rows.shape, rows.gpu, rows.gpus
+    peak = np.where(s["fp8_linear"] > 0, gpu["peak_fp8"] * c["arithmetic_fp8"] / 0.55, gpu["peak"])
+    flops = compute_volume.prefill_flops(inputs, v.active_params, v.width) / n
+    reading = step_time.arithmetic_time(flops, peak, c["arithmetic_prefill"])
+    sent = inputs * s["hidden_size"] * compute_volume.BF16_BYTES
+    talking = (
+        PARALLEL_LOAD * s["layers"] * communication.all_reduce_time(sent, n, gpu["link"] * c["link_bandwidth"], 0.0)
+    )
+    seen = np.where(rows.pixels > 0, inputs, 0.0)
+    looking = step_time.arithmetic_time(
+        compute_volume.vision_flops(seen, s["patches_per_token"], s["vision_params"]) * c["vision"],
+        gpu["peak"],
+        VISION_EFFICIENCY,
+    )
+    return np.asarray(reading + talking + looking)
+
+
+def _narrow_host(rows: LanguageRows, c: Values) -> Floats:
+    """Return the shortest step that a host with few cores allows."""
+    long = host.switched_on(rows.output_tokens, LONG_REPLY_TOKENS, NARROW_STEEPNESS) * c["narrow_host_long"]
+    pixels = host.switched_on(rows.batch, NARROW_BATCH, NARROW_STEEPNESS) * c["narrow_host_pixels"]
+    floor = np.where(rows.pixels > 0, pixels, long) + c["narrow_host_sequence"] * rows.batch
+    return np.asarray(rows.narrow_host * floor)
+
+
+def _step_parts(
+    decode: dict[str, Floats], stretched: Floats, reading: Floats, waiting: Floats
+) -> dict[str, Floats]:
+    parts = dict(decode)
+    parts["launch"] = parts["launch"] + stretched
+    parts["prefill"] = reading
+    parts["starved"] = waiting
+    return parts
+
+
+def _power_parts(
+    rows: LanguageRows,
+    c: Values,
+    v: _Volume,
+    decode: dict[str, Floats],
+    reading: Floats,
+    step: Floats,
+    reading_flops: Floats,
+) -> dict[str, Floats]:
+    """Return the power of all GPUs by part, under the cap."""
+    gpu, s = rows.gpu, rows.shape
+    tdp = gpu["tdp_w"]
+
+    def drawn(rate: FloatOrArray, share: Floats) -> Floats:
+        return np.asarray(power.utilization_power(rate / step, share, tdp))
+
+    working = decode["weights"] + decode["kv"] + decode["sampling"] + reading
+    # Counted busy time can exceed the step where activities overlap: the share drawn is then divided among them.
+    crowding = np.minimum(step / np.maximum(working, 1e-12), 1.0)
+    bandwidth, peak = gpu["bandwidth"], gpu["peak"]
+    fp8 = np.where((s["fp8_linear"] > 0) | (s["fp8_experts"] > 0), c["power_fp8"], 1.0)
+    arithmetic = c["power_arithmetic"]
+    parts = {
+        "weights": drawn((v.dense_bytes + v.expert_bytes) / bandwidth, c["power_weights"])
+        + drawn(decode["weights"] * crowding, c["power_active"]),
+        "kv": drawn((v.kv_bytes + v.state_bytes) / bandwidth, c["power_kv"])
+        + drawn(decode["kv"] * crowding, c["power_active"]),
+        "compute": drawn((v.dense_flops + v.expert_flops + v.attention_flops) / peak * fp8, arithmetic)
+        + drawn(v.padding_flops / peak * c["power_padding"], arithmetic)
+        + drawn(decode["sampling"] * crowding, c["power_active"]),
+        "launch": drawn(decode["launch"], c["power_launch"]),
+        "communication": drawn(decode["communication"], c["power_communication"]),
+        "prefill": drawn(reading_flops / peak * fp8, arithmetic) + drawn(reading * crowding, c["power_active"]),
+    }
+    busy = sum(decode.values(), start=reading)
+    waiting = host.starved_fraction(np.minimum(busy, step), step)
+    parts["static"] = c["power_static"] * tdp * (1.0 - waiting)
+    parts["starved"] = c["power_static"] * tdp * waiting
+    raw = sum(parts.values(), start=np.zeros(len(rows)))
+    held = power.capped(raw, rows.power_cap_w * TDP_HEADROOM) / raw
+    return {name: parts[name] * held * rows.gpus for name in PARTS}
+
+
+def _memory(rows: LanguageRows, v: _Volume) -> tuple[Floats, Floats, Floats]:
+    """Return batch ceiling (all replicas), bytes available for caches and footprint, of one GPU."""
+    s, n, dp = rows.shape, rows.gpus, rows.replicas
+    repeated = (s["mixer_bytes"] + s["head_bytes"]) * (dp - 1.0)
+    weights = (s["weight_bytes"] + repeated) / n
+    available = memory.kv_bytes_available(rows.gpu["memory_bytes"], ENGINE_MEMORY_SHARE, weights, RESERVE_BYTES)
+    own_batch = np.maximum(rows.batch / dp, 1e-9)
+    each = (v.kv_bytes + s["state_bytes"] * own_batch / (n / dp)) / own_batch
+    ceiling = memory.batch_ceiling(available, 1.0, each) * dp
+    return np.asarray(ceiling), np.asarray(available), np.asarray(weights + each * own_batch)
