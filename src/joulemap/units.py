@@ -8,6 +8,7 @@ from __future__ import annotations
 S_PER_MS = 1e-3
 S_PER_US = 1e-6
 S_PER_NS = 1e-9
+S_PER_MINUTE = 60.0
 S_PER_HOUR = 3600.0
 MS_PER_S = 1e3
 

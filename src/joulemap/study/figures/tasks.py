@@ -29,6 +29,7 @@ def output_length(runs: StudyRuns) -> Chart:
         data,
         means,
         axis="Output tokens per response",
+        unit="tokens",
         finding=f"{high} responses are {means[high] / means[low]:.0f}x as long as those of {low}",
         basis=(
             f"Distribution over responses, each model weighted equally, at its minimum-energy configuration on "
@@ -56,6 +57,7 @@ def energy_per_response(runs: StudyRuns) -> Chart:
         data,
         means,
         axis="Energy per response (J)",
+        unit="J",
         finding=f"{high} responses take {means[high] / means[low]:.0f}x the energy of those of {low}",
         basis=(
             f"Text responses: length of each × the configuration's mean energy per token; image and video: one "
@@ -113,10 +115,12 @@ def _share_by_bin(
     return np.diff(np.interp(grid, edges, cumulative))
 
 
-def _by_task(data: pl.DataFrame, means: dict[str, float], *, axis: str, finding: str, basis: str) -> Chart:
+def _by_task(
+    data: pl.DataFrame, means: dict[str, float], *, axis: str, unit: str, finding: str, basis: str
+) -> Chart:
     order = [name for name in TASK_NAMES.values() if name in set(data["task"])]
     marks = pl.DataFrame([{"task": t, "x": m, "kind": "mean"} for t, m in means.items() if t in order])
-    labels = marks.with_columns(label=pl.col("x").map_elements(lambda x: f"mean {x:,.0f}", pl.String))
+    labels = marks.with_columns(label=pl.col("x").map_elements(lambda x: f"mean {x:,.0f} {unit}", pl.String))
     base = alt.Chart(pl.concat([data, labels], how="diagonal"))
     x = alt.X("x:Q", **log_axis([*data["x"], *marks["x"]], axis))
     area = base.transform_filter("datum.kind == 'density'").mark_area(
