@@ -50,9 +50,13 @@ def _print(explanation: Explanation) -> None:
         known = factor.low is not None and factor.high is not None
         interval = f"{figure(factor.low)}–{figure(factor.high)}, " if known else ""
         out.print(f"  {_times(factor.ratio):>6}  {factor.name}  ({interval}{factor.basis.value})")
-        out.print(Padding(Text(factor.cause), (0, 0, 0, 10)))
+        out.print(Padding(Text(factor.cause), (0, 0, 0, 10), expand=False))
         if factor.parts:
-            out.print(Padding("= " + " × ".join(f"{r:.2f}x {n}" for n, r in factor.parts.items()), (0, 0, 0, 10)))
+            out.print(
+                Padding(
+                    "= " + " × ".join(f"{r:.2f}x {n}" for n, r in factor.parts.items()), (0, 0, 0, 10), expand=False
+                )
+            )
     out.print(f"  {explanation.unexplained_ratio:>5.3f}x  unexplained\n")
     out.print(f"These multiply to {_times(ratio)}. Intervals are 90 %; --json names the runs behind each factor.")
     for text in explanation.notes:
