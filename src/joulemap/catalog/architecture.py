@@ -187,7 +187,8 @@ class Quantization:
     activation_precision: Precision
     """Of the activations in the quantised matrix products."""
     block: tuple[int, ...] = ()
-    """Weights that share one scale: (rows, columns) or (columns,)."""
+    """Weights that share one scale: (rows, columns) or (columns,); empty where a row or a tensor shares one."""
+    source: Source | None = None
 
     def of(self, part: WeightPart) -> Precision:
         """Return the precision of a part's weights."""
@@ -201,6 +202,8 @@ class PublishedParams:
     total: float
     active: float
     """Parameters that one token passes; equal to ``total`` for dense models."""
+    non_embedding: float | None = None
+    """All but the embedding and output tables, where the publisher states it."""
     total_parts: str
     """What ``total`` counts: ``"all"``, ``"language"`` (no encoders)."""
     active_parts: str
@@ -232,7 +235,7 @@ class ModelArchitecture:
     """Whether the shape was read in a file of the publisher, or a verbatim copy of one."""
     notes: tuple[str, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)
-    """Source by field name; ``""`` holds that of every field not listed."""
+    """Source by field name; ``""`` holds that of every field not listed. Empty for a model of the user's own."""
 
     @property
     def num_layers(self) -> int:

@@ -57,15 +57,15 @@ class TextEncoder:
     """A text encoder, run once per prompt."""
 
     name: str
-    params: int
-    """Parameters that are run (the encoder alone where only it is loaded)."""
+    params: int | None
+    """Parameters that are run (the encoder alone where only it is loaded); ``None`` where not known."""
     max_tokens: int
     """Length to which the pipeline pads or cuts the prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineDefaults:
-    """What the publisher's example or pipeline uses where the user says nothing."""
+    """What the publisher's example uses and, where that is silent, its pipeline in Diffusers."""
 
     steps: int
     guidance_scale: float

@@ -10,6 +10,14 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "mxfp4", "nvf
 """A number format, by one name everywhere; :attr:`Catalog.precisions` says how many bits each takes."""
 
 
+Reading = Literal["original", "copy", "recalled"]
+"""How a datum was taken from its source: read in it; read in a verbatim copy or a table that quotes it; or
+known of it but not read again while the catalog was written."""
+
+CatalogBasis = Literal["measured", "assumed"]
+"""Whether a statistic was measured, or is a stated guess."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where a datum was read."""
@@ -18,6 +26,8 @@ class Source:
     url: str
     date: str
     """When it was published or, where that is not stated, read (ISO 8601, to the month or day)."""
+    read: Reading = "original"
+    """How the datum was taken from it; see :data:`Reading`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +74,117 @@ class GpuModel:
     """Both directions together, to all peers; of AMD GPUs, Infinity Fabric. ``None``: no such links."""
     pcie_bandwidth_bytes_per_s: float
     """Both directions together."""
-    sm_count: int
+    sm_count: int | None
     """Streaming multiprocessors; of AMD GPUs, compute units."""
     boost_clock_hz: float | None
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a figure is ``None``, by field name."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     """Source by field name; ``""`` holds that of every field not listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LengthStatistics:
+    """Lengths of a task's requests or replies, in tokens."""
+
+    mean_tokens: float
+    low_tokens: float
+    """Lowest mean that a model showed or, where assumed, a plausible one."""
+    high_tokens: float
+    """Highest mean that a model showed or, where assumed, a plausible one."""
+    median_tokens: float | None = None
+    p90_tokens: float | None = None
+    p99_tokens: float | None = None
+    basis: CatalogBasis
+    note: str
+    """What was averaged, or what the guess rests on."""
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A kind of work that was measured."""
+
+    id: str
+    """For example ``"gpqa"``."""
+    display_name: str
+    """The study's name for it, for example ``"Problem Solving"``."""
+    aliases: tuple[str, ...]
+    description: str
+    dataset: str
+    input_modality: Literal["text", "image", "video"]
+    output_unit: Literal["token", "image", "video"]
+    images_per_request: int = 0
+    videos_per_request: int = 0
+    max_output_tokens: int | None = None
+    """Cap on a reply's length in the study."""
+    input_lengths: LengthStatistics | None = None
+    """Text of the prompt, vision tokens excluded; ``None`` for diffusion, whose prompts are padded."""
+    output_lengths: LengthStatistics | None = None
+    """``None`` for diffusion."""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchDefaults:
+    """An engine's scheduling defaults on GPUs with at least so much memory."""
+
+    min_gpu_memory_bytes: int
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    max_cuda_graph_batch: int | None = None
+    """Largest batch replayed from a captured graph; larger ones launch kernel by kernel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """A serving engine's defaults; what it does not have, or does not fix, is ``None``."""
+
+    id: str
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    serves: Literal["language", "diffusion"]
+    gpu_memory_utilization: float | None = None
+    """Share of GPU memory that it takes for weights, activations and cache."""
+    block_size_tokens: int | None = None
+    """Tokens in one block of the KV cache."""
+    context_bytes: int | None = None
+    """GPU memory that a process takes before it allocates anything."""
+    prefix_caching: bool | None = None
+    chunked_prefill: bool | None = None
+    batch_defaults: tuple[BatchDefaults, ...] = ()
+    """By GPU memory, largest first."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Why a default is ``None``, by field name."""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A GPU server: what it draws beside its GPUs."""
+
+    id: str
+    name: str
+    gpu: str
+    """Id of its GPU model."""
+    num_gpus: int
+    rated_power_w: float
+    """The maker's maximum for the whole server."""
+    host_power_w: float | None = None
+    """Power of all but the GPUs (processors, memory, fans, network, conversion) under load."""
+    host_power_high_w: float
+    """Upper bound of it: the rated power less the GPUs' TDP."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facility:
+    """What a data centre draws for each watt that its servers draw."""
+
+    id: str
+    name: str
+    pue: float
+    """Power usage effectiveness: facility power ÷ IT power."""
+    sources: Mapping[str, Source] = field(default_factory=dict)

@@ -11,6 +11,9 @@ token, V vocabulary; b = 1 where a layer has biases, else 0. Counts are dimensio
   ``h·(2·i + 2·g·s + heads) + (i + 2·g·s)·(w + 1) + 3·heads + i + i·h``
 - feed-forward: ``m·h·f`` with m = 3 matrices if gated, else 2
 - mixture: ``e·m·h·f`` routed, ``m·h·f_shared`` shared, router ``h·e``; a token passes t of the e experts
+- diffusion block, for each stream: attention ``4·h²``, feed-forward ``m·h·f`` (and ``2·f·w²`` for a depthwise
+  convolution of side w inside a gated one, ``f·w²`` else), cross-attention to width c ``2·h² + 2·c·h``, plus its
+  modulation and further linear layers; every linear layer i → o counts ``i·o + o``
 
 Sources: Vaswani et al. 2017 (attention), Ainslie et al. 2023 (grouped queries), DeepSeek-V2 2024 (latent
 attention), Dao and Gu 2024 (Mamba-2), Yang et al. 2024 (gated delta rule), Fedus et al. 2021 (mixtures).
@@ -18,6 +21,7 @@ attention), Dao and Gu 2024 (Mamba-2), Yang et al. 2024 (gated delta rule), Fedu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from joulemap.catalog.architecture import (
@@ -35,6 +39,7 @@ from joulemap.catalog.architecture import (
     VisionEncoder,
     WeightPart,
 )
+from joulemap.catalog.diffusion import DiffusionArchitecture, DiffusionBlockGroup
 
 IMAGE_CHANNELS = 3
 
@@ -194,3 +199,35 @@ def audio_parameters(encoder: AudioEncoder) -> int:
 def projector_parameters(projector: Projector) -> int:
     """Count the parameters of the linear layers between an encoder and the language model."""
     return projector.copies * sum(i * o + o * projector.bias for i, o in projector.linears)
+
+
+def diffusion_parameters(model: DiffusionArchitecture) -> int:
+    """Count the parameters of a diffusion transformer, without text encoders and autoencoder.
+
+    >>> from joulemap.catalog import load_catalog
+    >>> round(diffusion_parameters(load_catalog().model("FLUX.1 Dev")) / 1e9, 1)
+    11.9
+    """
+    blocks = sum(group.count * diffusion_block_parameters(group) for group in model.blocks)
+    return blocks + _linears(model.embedder_linears) + model.other_params
+
+
+def diffusion_block_parameters(group: DiffusionBlockGroup) -> int:
+    """Count the parameters of one transformer block of a diffusion model."""
+    h, width = group.hidden_size, group.mlp_intermediate_size
+    inner = group.heads * group.head_dim
+    queries_keys_values, output = _linears([(h, inner)] * 3), _linears([(inner, h)])
+    up = width * (2 if group.gated_mlp else 1)
+    mlp = _linears([(h, up), (width, h)]) + (up * group.mlp_conv_kernel**2 if group.mlp_conv_kernel else 0)
+    count = group.streams * (queries_keys_values + output + mlp)
+    if group.text_ends:
+        count -= output + mlp
+    if group.extra_self_attention:
+        count += queries_keys_values + output
+    if group.cross_attention_dim is not None:
+        count += _linears([(h, inner), (group.cross_attention_dim, 2 * inner), (inner, h)])
+    return count + _linears(group.modulation_linears) + _linears(group.token_linears)
+
+
+def _linears(shapes: Iterable[tuple[int, int]]) -> int:
+    return sum(inputs * outputs + outputs for inputs, outputs in shapes)
