@@ -12,9 +12,7 @@ from joulemap.store.importers import import_path
 from joulemap.store.run_store import RunStore, open_store
 
 # The machine may be shared: slowness is no failure of a property, and CI must be repeatable.
-settings.register_profile(
-    "joulemap", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("joulemap", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("joulemap")
 
 BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -40,13 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that read the dataset, so that they can be counted."""
     for item in items:
         if "study_data" in getattr(item, "fixturenames", ()):
-            item.add_marker("study")
+            item.add_marker("dataset")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests needed the dataset, and fail loudly if one was skipped although it is there."""
     items = [r for reports in terminalreporter.stats.values() for r in reports if hasattr(r, "keywords")]
-    wanting = [r for r in items if "study" in r.keywords and r.when in {"call", "setup"}]
+    wanting = [r for r in items if "dataset" in r.keywords and r.when in {"call", "setup"}]
     skipped = [r for r in wanting if r.skipped]
     passed = [r for r in wanting if r.passed and r.when == "call"]
     present = "present" if study_data_dir() else "absent"
