@@ -142,11 +142,13 @@ class Fields:
         return value
 
     def numbers(self, name: str) -> list[float]:
-        """Return the list of finite numbers, not negative, in a field."""
+        """Return the list of finite numbers, none negative, in a field."""
         values = self.items(name)
-        for position, value in enumerate(values):
-            if type(value) not in (int, float) or not 0 <= value <= LARGEST_NUMBER:
-                self.refuse(f"{name}[{position}]", f"should be a number of zero or more, not {kind_of(value)}")
+        # Lists of millions of numbers are checked as a whole; the culprit is looked for only if there is one.
+        if not {int, float}.issuperset(map(type, values)) or not all(0 <= v <= LARGEST_NUMBER for v in values):
+            for position, value in enumerate(values):
+                if type(value) not in (int, float) or not 0 <= value <= LARGEST_NUMBER:
+                    self.refuse(f"{name}[{position}]", f"should be a number of zero or more, not {kind_of(value)}")
         return values
 
     def _there(self, name: str, value: T | None) -> T:

@@ -32,3 +32,17 @@ def short_gpu_name(name: str) -> str:
     if short == "A100" and "40GB" in stripped.upper():
         return "A100-40GB"
     return short
+
+
+def is_gpu_name(name: str) -> bool:
+    """Return whether the whole of a name is that of a known GPU, for example a folder's.
+
+    >>> is_gpu_name("h100"), is_gpu_name("results"), is_gpu_name("my-h100-notes")
+    (True, False, False)
+    """
+    stripped = _PREFIX.sub("", name).strip()
+    found = _SHORT.match(stripped)
+    return (
+        found is not None
+        and re.fullmatch(r"(-?(SXM\d?|PCIe|NVL|\d+GB))*", stripped[found.end() :], re.I) is not None
+    )

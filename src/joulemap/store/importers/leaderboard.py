@@ -103,7 +103,7 @@ def _merged(of_tasks: list[Run], of_models: list[Run]) -> list[Run]:
 
 def _read_release(path: Path, reading: Reading) -> _Release:
     try:
-        index = Fields(str(path), "", _document(Source(path)))
+        index = Fields(str(path), "", Source(path).document)
         date = index.optional_text("last_updated")
         models = index.optional_fields("models")
         nicknames = {}
@@ -120,7 +120,7 @@ def _read_release(path: Path, reading: Reading) -> _Release:
 
 def _read_file(source: Source, release: _Release, reading: Reading) -> None:
     try:
-        document = Fields(source.file, "", _document(source))
+        document = Fields(source.file, "", source.document)
         task = document.text("task")
         rows = document.items("configurations")
     except ImportFileError as error:
@@ -139,15 +139,6 @@ def _read_file(source: Source, release: _Release, reading: Reading) -> None:
             reading.runs.append(_run(fields, task, release, provenance))
         except ImportFileError as error:
             reading.problems.append(error)
-
-
-def _document(source: Source) -> object:
-    line = source.lines[0] if source.lines else None
-    if line is None or len(source.lines) > 1:
-        raise ImportFileError(source.file, None, "should be one JSON object")
-    if line.problem:
-        raise line.problem
-    return line.value
 
 
 def _flat_row(file: str, position: int, common: dict[str, Any], row: object) -> Fields:

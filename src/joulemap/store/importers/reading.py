@@ -9,7 +9,7 @@ from pathlib import Path
 
 from joulemap.errors import ImportFileError
 from joulemap.records import Run
-from joulemap.store.importers.protocol import Importer, ImportHints, Reading
+from joulemap.store.importers.protocol import Importer, ImportHints
 from joulemap.store.importers.registry import importer_named, importers
 from joulemap.store.importers.source import Source
 from joulemap.store.run_store import RunStore
@@ -17,8 +17,8 @@ from joulemap.store.run_store import RunStore
 RESULT_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".parquet"})
 """Files of a folder that are looked at; a file that is named by itself is always looked at."""
 
-Progress = Callable[[int, int], None]
-"""Called with the number of files or folders read and the number of all."""
+Progress = Callable[[int], None]
+"""Called with the number of files and folders looked at so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def read_path(
         path: The file or folder.
         format: The format's name; recognised by content and layout if ``None``.
         hints: What the user knows of results whose format does not state it.
-        progress: Called after each file or folder read.
+        progress: Called after each file or folder looked at.
 
     Raises:
         ImportFileError: The path does not exist, or nothing at it is of a known format.
@@ -71,21 +71,21 @@ def read_path(
     if not root.exists():
         raise ImportFileError(str(path), None, "does not exist")
     chosen = [importer_named(format)] if format else list(importers().values())
-    found, problems, ignored = _find(root, chosen, forced=format is not None)
-    if not found and not problems:
+    found = _Found()
+    for done, source in enumerate(_candidates(root, chosen, found), 1):
+        _read(source, chosen, hints or ImportHints(), found, forced=format is not None and source.path == root)
+        if progress:
+            progress(done)
+    if not found.formats and not found.problems:
         empty = root.is_file() and root.stat().st_size == 0
         reason = "is empty" if empty else "holds no results of a known format"
         raise ImportFileError(str(path), None, reason, fix=None if empty else _known_formats())
-    runs: list[Run] = []
-    formats: dict[str, int] = {}
-    for done, (importer, source) in enumerate(found, 1):
-        reading = _read(importer, source, hints or ImportHints())
-        runs += reading.runs
-        problems += reading.problems
-        formats[importer.name] = formats.get(importer.name, 0) + len(reading.runs)
-        if progress:
-            progress(done, len(found))
-    return ImportedRuns(runs=tuple(runs), problems=tuple(problems), formats=formats, ignored=tuple(ignored))
+    return ImportedRuns(
+        runs=tuple(found.runs),
+        problems=tuple(found.problems),
+        formats=found.formats,
+        ignored=tuple(found.ignored),
+    )
 
 
 def import_path(
@@ -107,36 +107,32 @@ def import_path(
     return Stored(read=read, added=outcome.added, already_there=outcome.already_there)
 
 
-def _find(
-    root: Path, chosen: Sequence[Importer], *, forced: bool
-) -> tuple[list[tuple[Importer, Source]], list[ImportFileError], list[Path]]:
-    found: list[tuple[Importer, Source]] = []
-    problems: list[ImportFileError] = []
-    ignored: list[Path] = []
-    for source in _candidates(root, chosen):
-        try:
-            importer = next((i for i in chosen if i.recognises(source)), None)
-        except ImportFileError as error:
-            problems.append(error)
-            continue
-        if importer is None and forced and source.path == root and not source.is_folder:
-            # The user says what it is; the reader will name what is missing.
-            importer = chosen[0]
-        if importer is not None:
-            found.append((importer, source))
-        elif not source.is_folder:
-            ignored.append(source.path)
-    return found, problems, ignored
+@dataclass(slots=True)
+class _Found:
+    runs: list[Run] = field(default_factory=list)
+    problems: list[ImportFileError] = field(default_factory=list)
+    formats: dict[str, int] = field(default_factory=dict)
+    ignored: list[Path] = field(default_factory=list)
 
 
-def _candidates(root: Path, chosen: Sequence[Importer]) -> Iterator[Source]:
-    """Yield the file, or folders from the top; what lies in a folder that is a result is left to its reader."""
+def _candidates(root: Path, chosen: Sequence[Importer], found: _Found) -> Iterator[Source]:
+    """Yield the file, or folders from the top; what lies in a folder that is a result is left to its reader.
+
+    One at a time, so that no more than one parsed file is held.
+    """
     if not root.is_dir():
         yield Source(root)
         return
     for folder, subfolders, names in os.walk(root):
         source = Source(Path(folder))
-        if any(importer.recognises(source) for importer in chosen):
+        try:
+            claimed = any(importer.recognises(source) for importer in chosen)
+        except ImportFileError as error:
+            # A result whose main file is damaged: what lies beside it means nothing by itself.
+            found.problems.append(error)
+            subfolders.clear()
+            continue
+        if claimed:
             subfolders.clear()
             yield source
             continue
@@ -146,11 +142,22 @@ def _candidates(root: Path, chosen: Sequence[Importer]) -> Iterator[Source]:
                 yield Source(Path(folder) / name)
 
 
-def _read(importer: Importer, source: Source, hints: ImportHints) -> Reading:
+def _read(source: Source, chosen: Sequence[Importer], hints: ImportHints, found: _Found, *, forced: bool) -> None:
     try:
-        return importer.read(source, hints)
+        importer = next((i for i in chosen if i.recognises(source)), None)
+        if importer is None and forced:
+            # The user says what it is; the reader will name what is missing.
+            importer = chosen[0]
+        if importer is None:
+            found.ignored.append(source.path)
+            return
+        reading = importer.read(source, hints)
     except ImportFileError as error:
-        return Reading(problems=[error])
+        found.problems.append(error)
+        return
+    found.runs += reading.runs
+    found.problems += reading.problems
+    found.formats[importer.name] = found.formats.get(importer.name, 0) + len(reading.runs)
 
 
 def _known_formats() -> str:

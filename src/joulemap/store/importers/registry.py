@@ -11,7 +11,17 @@ from joulemap.errors import UnknownNameError, UsageError
 from joulemap.store.importers.protocol import Importer
 
 ENTRY_POINT_GROUP = "joulemap.importers"
-OWN_FORMATS = ("leaderboard",)
+OWN_FORMATS = (
+    "leaderboard",
+    "mlenergy_llm",
+    "mlenergy_diffusion",
+    "mlenergy_parquet",
+    "aiperf",
+    "genai_perf",
+    "guidellm",
+    "vllm_bench",
+    "zeus",
+)
 """Modules of this package, in the order in which they are asked; each has an ``IMPORTER``."""
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

@@ -121,6 +121,27 @@ class Source:
             return {}
         return next((line.value for line in self.lines if isinstance(line.value, dict)), {})
 
+    @property
+    def document(self) -> Any:
+        """The file's one JSON value.
+
+        Raises:
+            ImportFileError: The file cannot be read or is not one JSON value.
+        """
+        if len(self.lines) != 1:
+            raise ImportFileError(self.file, None, "should be one JSON object")
+        if problem := self.lines[0].problem:
+            raise problem
+        return self.lines[0].value
+
+    def child(self, name: str) -> Source:
+        """Return an entry of the folder; the same object each time, so that it is parsed once."""
+        return self._children.setdefault(name, Source(self.path / name))
+
+    @cached_property
+    def _children(self) -> dict[str, Source]:
+        return {}
+
     def _line(self, number: int, text: str) -> Line:
         place = f"line {number}"
         try:
