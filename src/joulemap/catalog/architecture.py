@@ -202,7 +202,7 @@ class PublishedParams:
     total: float
     active: float
     """Parameters that one token passes; equal to ``total`` for dense models."""
-    non_embedding: float | None = None
+    non_embedding_params: float | None = None
     """All but the embedding and output tables, where the publisher states it."""
     total_parts: str
     """What ``total`` counts: ``"all"``, ``"language"`` (no encoders)."""

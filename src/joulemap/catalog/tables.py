@@ -231,7 +231,6 @@ def _make(kind: type[T], table: Table, **made: Any) -> T:
     return kind(**dict.fromkeys(_required_but_optional(kind)) | given | made)
 
 
-@functools.cache
 def _required_but_optional(kind: Any) -> tuple[str, ...]:
     named = dataclasses.fields(kind)
     required = (f for f in named if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
