@@ -93,6 +93,19 @@ def study_runs(frame: pl.DataFrame) -> StudyRuns:
     return StudyRuns(all=runs, configurations=configurations)
 
 
+def stated(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Return the configurations that state every one of some numbers, above zero.
+
+    Raises:
+        MissingRunsError: None does.
+    """
+    found = frame.filter(pl.col(column) > 0 for column in columns)
+    if found.is_empty():
+        msg = f"no run that is needed here states {' and '.join(columns)}"
+        raise MissingRunsError(msg)
+    return found
+
+
 def minimum_energy(frame: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     """Return the configuration with the lowest energy per output of each group, in the order of the frame.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from joulemap.study.claim import ClaimDefinition, Outcome
@@ -11,23 +13,28 @@ SMALLEST_BATCH = 16
 """The study reads the sweeps from this configured batch on."""
 
 
-def _reduction(curve: pl.DataFrame, digits: int) -> Outcome:
+def sweep_ends(curve: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the first configuration of a sweep from the study's smallest batch on, and the last.
+
+    Raises:
+        MissingRunsError: There are not two.
+    """
     swept = curve.filter(pl.col("batch_ceiling") >= SMALLEST_BATCH).sort("batch_ceiling")
     if swept.height < 2:
-        msg = f"fewer than two batches from {SMALLEST_BATCH} on: {describe_batches(swept)}"
+        batches = ", ".join(f"{batch:.0f}" for batch in curve["batch_ceiling"].sort())
+        msg = f"the store lacks two batches from {SMALLEST_BATCH} on; it has batch {batches}"
         raise MissingRunsError(msg)
-    first, last = swept.row(0, named=True), swept.row(-1, named=True)
+    return swept.row(0, named=True), swept.row(-1, named=True)
+
+
+def _reduction(curve: pl.DataFrame, digits: int) -> Outcome:
+    first, last = sweep_ends(curve)
     ratio = first["energy_per_output_j"] / last["energy_per_output_j"]
     return Outcome(
         computed=f"{ratio:.{digits}f}x",
         values={"ratio": ratio},
         note=f"batch {first['batch_ceiling']:.0f} to {last['batch_ceiling']:.0f}",
     )
-
-
-def describe_batches(curve: pl.DataFrame) -> str:
-    """Return the configured batches of a curve as text."""
-    return ", ".join(f"{batch:.0f}" for batch in curve["batch_ceiling"]) or "none"
 
 
 def deepseek_r1(runs: StudyRuns) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from joulemap.study.claim import ClaimDefinition, Outcome
-from joulemap.study.runs import MissingRunsError, StudyRuns, minimum_energy
+from joulemap.study.runs import MissingRunsError, StudyRuns, minimum_energy, stated
 from joulemap.units import J_PER_KJ, J_PER_MEGAJOULE
 
 _FEWER_PARAMETERS = "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers"
@@ -30,10 +30,11 @@ def _image_range(runs: StudyRuns) -> Outcome:
 
 
 def _steps(runs: StudyRuns) -> Outcome:
-    best = {row["model_id"]: row for row in _best(runs, "text-to-image").iter_rows(named=True)}
+    rows = stated(_best(runs, "text-to-image"), "total_params_billions", "inference_steps")
+    best = {row["model_id"]: row for row in rows.iter_rows(named=True)}
     missing = [name for name in (_FEWER_PARAMETERS, _MORE_PARAMETERS) if name not in best]
     if missing:
-        msg = f"the store has no B200 run of {' or '.join(missing)}"
+        msg = f"the store has no B200 run, with size and steps, of {' or '.join(missing)}"
         raise MissingRunsError(msg)
     small, large = best[_FEWER_PARAMETERS], best[_MORE_PARAMETERS]
     # The claim is about steps against size: it holds only if the two are as it says.

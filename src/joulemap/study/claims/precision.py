@@ -55,6 +55,9 @@ def _data_parallel(runs: StudyRuns) -> Outcome:
     if pairs.is_empty():
         msg = f"the store has no FP8 and BF16 pair of {ATTENTION_DATA_PARALLEL_MODEL}"
         raise MissingRunsError(msg)
+    if pairs["time_change"].null_count():
+        msg = f"runs of {ATTENTION_DATA_PARALLEL_MODEL} do not state their batch or throughput"
+        raise MissingRunsError(msg)
     more = pairs.filter((pl.col("energy_change") > 0) & (pl.col("time_change") > 0)).height
     slower = pairs.filter(pl.col("itl_change") > 0).height
     energy, time = _summary(pairs["energy_change"]), _summary(pairs["time_change"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from joulemap.study.claims.batch import SMALLEST_BATCH, deepseek_r1, qwen_coder_30b
+from joulemap.study.claims.batch import deepseek_r1, qwen_coder_30b, sweep_ends
 from joulemap.study.figures.theme import BLUE, GREEN, ORANGE, PINK, Chart, batch_axis, finished, panel_title
-from joulemap.study.runs import StudyRuns
+from joulemap.study.runs import StudyRuns, stated
 from joulemap.units import MS_PER_S
 
 _PANELS = (
@@ -29,9 +29,9 @@ def batch_qwen_coder_30b(runs: StudyRuns) -> Chart:
 
 
 def _sweep(curve: pl.DataFrame, model: str, where: str) -> Chart:
-    curve = curve.sort("batch_ceiling").with_columns(itl_median_ms=pl.col("itl_median_s") * MS_PER_S)
-    swept = curve.filter(pl.col("batch_ceiling") >= SMALLEST_BATCH)
-    first, last = swept.row(0, named=True), swept.row(-1, named=True)
+    curve = stated(curve, "output_throughput_per_s", "itl_median_s", "power_w").sort("batch_ceiling")
+    curve = curve.with_columns(itl_median_ms=pl.col("itl_median_s") * MS_PER_S)
+    first, last = sweep_ends(curve)
     ratios = {c: last[c] / first[c] for c in ("energy_per_output_j", "output_throughput_per_s", "itl_median_s")}
     panels = [
         alt.Chart(curve.select("batch_ceiling", column))

@@ -7,7 +7,7 @@ import polars as pl
 
 from joulemap.study.claims.batch import experts_against_dense
 from joulemap.study.figures.theme import BLUE, GREEN, INK, ORANGE, Chart, finished, log_axis, panel_title
-from joulemap.study.runs import StudyRuns, minimum_energy
+from joulemap.study.runs import StudyRuns, minimum_energy, stated
 
 _ARCHITECTURES = ["Dense Transformer", "MoE", "Mamba-Transformer Hybrid"]
 _TASK, _GPU = "gpqa", "B200"
@@ -18,6 +18,7 @@ _NAME_WIDTH_RATIO, _NAME_HEIGHT_RATIO = 2.5, 1.12
 def model_size(runs: StudyRuns) -> Chart:
     """Draw the energy per token against total and against active parameters."""
     best = minimum_energy(runs.pick(task=_TASK, gpu_model=_GPU), ["model_id"])
+    best = stated(best, "total_params_billions", "activated_params_billions")
     panels = [
         _panel(best, "total_params_billions", "Total parameters"),
         _panel(best, "activated_params_billions", "Active parameters"),

@@ -10,15 +10,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from joulemap.study.figures.theme import BLUE, INK, ORANGE, Chart, finished, log_axis
-from joulemap.study.runs import TASK_NAMES, MissingRunsError, StudyRuns, minimum_energy
+from joulemap.study.runs import TASK_NAMES, MissingRunsError, StudyRuns, minimum_energy, stated
 
 _BINS_PER_DECADE = 12
 _GPU = "B200"
+_HAS_LENGTHS = pl.col("output_length_edges").is_not_null() & (pl.col("output_length_counts").list.sum() > 0)
 
 
 def output_length(runs: StudyRuns) -> Chart:
     """Draw the distribution of reply lengths of each task."""
-    best = _best(runs).filter(pl.col("output_length_edges").is_not_null())
+    best = _best(runs).filter(_HAS_LENGTHS)
     if best.is_empty():
         msg = "the store has no distribution of output lengths"
         raise MissingRunsError(msg)
@@ -40,8 +41,8 @@ def output_length(runs: StudyRuns) -> Chart:
 
 def energy_per_response(runs: StudyRuns) -> Chart:
     """Draw the distribution of the energy per response of each task."""
-    best = _best(runs)
-    replies = best.filter(pl.col("output_length_edges").is_not_null())
+    best = stated(_best(runs), "energy_per_request_j")
+    replies = best.filter(_HAS_LENGTHS)
     single = best.filter(pl.col("output_unit") != "token").select(
         pl.col("task").replace(TASK_NAMES).alias("task"),
         pl.col("energy_per_request_j").alias("x"),
@@ -79,7 +80,7 @@ def _best(runs: StudyRuns) -> pl.DataFrame:
 
 
 def _means(best: pl.DataFrame, column: str) -> dict[str, float]:
-    means = best.drop_nulls(column).group_by("task", maintain_order=True).agg(pl.col(column).mean())
+    means = stated(best, column).group_by("task", maintain_order=True).agg(pl.col(column).mean())
     return {TASK_NAMES[task]: mean for task, mean in means.iter_rows()}
 
 
