@@ -25,7 +25,7 @@ COUNTS = re.compile(
     r"(^|_)(batch|batch_size|ceiling|requests|requests_waiting|samples|gpus|replicas|pixels|steps|frames|calls"
     r"|layers|blocks|heads|experts|width|hidden_size|vocab_size)$"
 )
-STATISTICS = re.compile(r"(^|_)(prior|spread|vector|covariance|cost)$")
+STATISTICS = re.compile(r"(^|_)(prior|spread|vector|covariance|cost|weight)$")
 """Of fitted vectors, whose entries each have their own unit, or none (logarithms)."""
 UNIT_IS_BESIDE = {
     "value": "Quantity and Point state the unit, or the column, beside it",
@@ -47,6 +47,7 @@ UNIT_IS_BESIDE = {
     "mxfp4_experts": "1 or 0, in arrays",
     "total": "PublishedParams: parameters",
     "active": "PublishedParams: parameters",
+    "non_embedding": "PublishedParams: parameters",
 }
 """Names of floats that need no unit of their own, with the reason."""
 
@@ -99,7 +100,9 @@ def numeric_fields(path: Path) -> Iterator[tuple[str, str, bool]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.ClassDef):
             continue
-        if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        decorators = " ".join(map(ast.unparse, node.decorator_list))
+        # Options of the command line are named for people; their help states the unit.
+        if "dataclass" not in decorators or "Parameter" in decorators:
             continue
         for statement in node.body:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
