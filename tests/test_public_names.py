@@ -24,6 +24,7 @@ VERBS_IN_PYTHON = {
     "runs": "open_store",
     "show": "find_run",
     "study": "reproduce",
+    "breakdown": "breakdown",
     "explain": "explain",
 }
 """The public function behind each verb that has one; a new verb must be named here."""
@@ -64,7 +65,7 @@ def test_importing_loads_nothing_else() -> None:
 
 
 def test_each_verb_has_its_function() -> None:
-    lacking = set(VERBS) - set(VERBS_IN_PYTHON) - {"breakdown"}
+    lacking = set(VERBS) - set(VERBS_IN_PYTHON)
     assert not lacking, f"name the public function behind {lacking}, or the reason why there is none"
     assert set(VERBS_IN_PYTHON.values()) <= set(joulemap.__all__)
 

@@ -18,11 +18,11 @@ UNITS = re.compile(
     r"|_per_[a-z0-9]+(_[a-z]+)?$"  # energy_j_per_token, output_throughput_per_s, energy_per_output_j
 )
 SHARES_AND_RATIOS = re.compile(
-    r"(^|_)(utilization|fraction|share|ratio|occupancy|rate|confidence|quantile|probability|efficiency|elasticity"
+    r"(^|_)(utilization|fraction|share|ratio|margin|occupancy|rate|confidence|quantile|probability|efficiency|elasticity"
     r"|exponent|scale|factor|coverage|variation|pue)$"
 )
 COUNTS = re.compile(
-    r"(^|_)(batch|batch_size|ceiling|requests|requests_waiting|samples|gpus|replicas|pixels|steps|frames|calls"
+    r"(^|_)(batch|batch_size|ceiling|requests|requests_waiting|in_flight|samples|gpus|replicas|pixels|steps|frames|calls"
     r"|layers|blocks|heads|experts|width|hidden_size|vocab_size)$"
 )
 STATISTICS = re.compile(r"(^|_)(prior|spread|vector|covariance|cost|weight)$")

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from joulemap.diagnose.breakdown import Breakdown, breakdown
     from joulemap.diagnose.explain import explain
     from joulemap.diagnose.explanation import Explanation, Factor
     from joulemap.errors import JoulemapError
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Basis",
+    "Breakdown",
     "Claim",
     "Deployment",
     "Explanation",
@@ -55,6 +57,7 @@ __all__ = [
     "Validity",
     "Workload",
     "__version__",
+    "breakdown",
     "explain",
     "find_run",
     "import_path",
@@ -64,6 +67,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "joulemap.diagnose.breakdown": ("Breakdown", "breakdown"),
     "joulemap.diagnose.explain": ("explain",),
     "joulemap.diagnose.explanation": ("Explanation", "Factor"),
     "joulemap.errors": ("JoulemapError",),
