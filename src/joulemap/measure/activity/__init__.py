@@ -1,0 +1,1 @@
+"""What the GPUs' parts were busy with: multiprocessors, tensor pipes, memory, links."""
