@@ -19,10 +19,10 @@ UNITS = re.compile(
 )
 SHARES_AND_RATIOS = re.compile(
     r"(^|_)(utilization|fraction|share|ratio|margin|occupancy|rate|confidence|quantile|probability|efficiency|elasticity"
-    r"|exponent|scale|factor|coverage|variation|pue)$"
+    r"|exponent|scale|factor|coverage|variation|pue)(_max|_min|_mean)?$"
 )
 COUNTS = re.compile(
-    r"(^|_)(batch|batch_size|ceiling|requests|requests_waiting|in_flight|samples|gpus|replicas|pixels|steps|frames|calls"
+    r"(^|_)(batch|batch_size|ceiling|requests|requests_(waiting|running|finished)|preemptions|in_flight|samples|gpus|replicas|pixels|steps|frames|calls"
     r"|layers|blocks|heads|experts|width|hidden_size|vocab_size)$"
 )
 STATISTICS = re.compile(r"(^|_)(prior|spread|vector|covariance|cost|weight)$")
@@ -101,8 +101,9 @@ def numeric_fields(path: Path) -> Iterator[tuple[str, str, bool]]:
         if not isinstance(node, ast.ClassDef):
             continue
         decorators = " ".join(map(ast.unparse, node.decorator_list))
-        # Options of the command line are named for people; their help states the unit.
-        if "dataclass" not in decorators or "Parameter" in decorators:
+        # Options of the command line are named for people, and their help states the unit; what is private to a
+        # module is read beside its definition.
+        if "dataclass" not in decorators or "Parameter" in decorators or node.name.startswith("_"):
             continue
         for statement in node.body:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
