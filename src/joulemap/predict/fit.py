@@ -50,7 +50,8 @@ def fit_vector(
         return np.concatenate([softened, (vector - mean) / spread])
 
     found = least_squares(objective, mean if start is None else start, x_scale=spread, max_nfev=limit)
-    information = found.jac.T @ found.jac
+    jacobian: Floats = np.asarray(found.jac, dtype=np.float64)
+    information = jacobian.T @ jacobian
     return Fit(
         vector=np.asarray(found.x),
         covariance=np.asarray(np.linalg.inv(information)),
