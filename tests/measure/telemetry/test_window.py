@@ -107,7 +107,7 @@ def test_a_window_is_differenced_and_averaged(api_servers: int, kv_name: str) ->
     ttft = window.histograms["ttft_s"]
     assert (ttft.count, ttft.mean) == pytest.approx((400, 0.15))
     assert ttft.quantile(0.5) == pytest.approx(0.15)
-    assert ttft.quantile(0.99) is None  # beyond the last bound
+    assert ttft.quantile(0.99) is None  # beyond the last finite edge
 
 
 def test_without_mfu_metrics_flops_are_missing_with_the_option_that_brings_them() -> None:
@@ -275,14 +275,14 @@ def test_any_text_gives_a_sample_or_a_server_error(lines: list[str]) -> None:
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=8), st.floats(0.01, 1.0))
 def test_quantiles_lie_within_the_buckets_and_rise(counts: list[int], share: float) -> None:
-    cumulative = tuple(float(sum(counts[: i + 1])) for i in range(len(counts)))
-    bounds = (*(float(i + 1) for i in range(len(counts) - 1)), math.inf)
-    histogram = Histogram(bounds=bounds, counts=cumulative, total=1.0)
+    cumulative = tuple(sum(counts[: i + 1]) for i in range(len(counts)))
+    edges = (*(float(i + 1) for i in range(len(counts) - 1)), math.inf)
+    histogram = Histogram(edges=edges, counts=cumulative, total=1.0)
     value = histogram.quantile(share)
     if value is None:
         assert share * cumulative[-1] > cumulative[-2] or cumulative[-1] == 0
     else:
-        assert 0.0 <= value <= bounds[-2]
+        assert 0.0 <= value <= edges[-2]
         lower = histogram.quantile(share / 2)
         assert lower is not None
         assert lower <= value

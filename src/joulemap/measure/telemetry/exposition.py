@@ -100,15 +100,15 @@ Picker = Callable[[Exposition], "float | None"]
 class Histogram:
     """A cumulative Prometheus histogram, all its series added up."""
 
-    bounds: tuple[float, ...]
-    """Upper bounds of the buckets, the last infinite."""
-    counts: tuple[float, ...]
-    """Observations at or below each bound."""
+    edges: tuple[float, ...]
+    """Upper edges of the buckets, the last infinite, in the unit that the histogram's name tells."""
+    counts: tuple[int, ...]
+    """Observations at or below each edge."""
     total: float
-    """Sum of all observations."""
+    """Sum of all observations, in the same unit."""
 
     @property
-    def count(self) -> float:
+    def count(self) -> int:
         """Number of observations."""
         return self.counts[-1]
 
@@ -118,25 +118,25 @@ class Histogram:
         return self.total / self.count if self.count > 0 else None
 
     def quantile(self, share: float) -> float | None:
-        """Return a quantile, linear within its bucket; ``None`` without observations or beyond the last bound."""
+        """Return a quantile, linear within its bucket; ``None`` without observations or beyond the last finite edge."""
         if self.count <= 0:
             return None
         rank = share * self.count
-        below_bound, below_count = 0.0, 0.0
-        for bound, count in zip(self.bounds, self.counts, strict=True):
+        below_edge, below_count = 0.0, 0
+        for edge, count in zip(self.edges, self.counts, strict=True):
             if count >= rank and count > below_count:
-                if math.isinf(bound):
+                if math.isinf(edge):
                     return None
-                return below_bound + (bound - below_bound) * (rank - below_count) / (count - below_count)
-            below_bound, below_count = bound, count
+                return below_edge + (edge - below_edge) * (rank - below_count) / (count - below_count)
+            below_edge, below_count = edge, count
         return None
 
     def since(self, before: Histogram) -> Histogram | None:
         """Return what was observed after ``before``; ``None`` if this is not its continuation."""
-        if self.bounds != before.bounds or any(a < b for a, b in zip(self.counts, before.counts, strict=True)):
+        if self.edges != before.edges or any(a < b for a, b in zip(self.counts, before.counts, strict=True)):
             return None
         return Histogram(
-            bounds=self.bounds,
+            edges=self.edges,
             counts=tuple(a - b for a, b in zip(self.counts, before.counts, strict=True)),
             total=self.total - before.total,
         )
@@ -145,15 +145,15 @@ class Histogram:
 def pick_histogram(exposition: Exposition, names: Iterable[str]) -> Histogram | None:
     """Return the first histogram of the names that is there, added up over its labels."""
     for name in names:
-        by_bound: dict[float, float] = {}
+        by_edge: dict[float, float] = {}
         for series in exposition.get(f"{name}_bucket", ()):
             try:
-                bound = float(series.labels.get("le", ""))
+                edge = float(series.labels.get("le", ""))
             except ValueError:
                 continue
-            by_bound[bound] = by_bound.get(bound, 0.0) + series.value
-        if math.inf in by_bound:
-            bounds = tuple(sorted(by_bound))
+            by_edge[edge] = by_edge.get(edge, 0.0) + series.value
+        if math.inf in by_edge:
+            edges = tuple(sorted(by_edge))
             total = math.fsum(s.value for s in exposition.get(f"{name}_sum", ()))
-            return Histogram(bounds=bounds, counts=tuple(by_bound[b] for b in bounds), total=total)
+            return Histogram(edges=edges, counts=tuple(round(by_edge[e]) for e in edges), total=total)
     return None
