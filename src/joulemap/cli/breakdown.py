@@ -55,17 +55,20 @@ def break_down(
         itl_limit_s=None if itl_limit is None else seconds(itl_limit, "--itl-limit"),
         latency_limit_s=None if latency_limit is None else seconds(latency_limit, "--latency-limit"),
     )
+    if chart is not None:
+        # First, so that a chart that cannot be drawn fails the command before it prints anything.
+        from joulemap.study.figures import save_chart
+        from joulemap.study.figures.breakdown import breakdown_chart
+
+        save_chart(breakdown_chart(result), chart)
     if options.json:
         print_json(result.to_json())
     else:
         _print_rows(result)
     for reason, count in result.left_out.items():
-        note(f"{count:,} runs left out: {reason}")
+        note(f"{count:,} {'run' if count == 1 else 'runs'} left out: {reason}")
     if chart is not None:
-        from joulemap.study.figures import save_chart
-        from joulemap.study.figures.breakdown import breakdown_chart
-
-        note(f"Wrote {save_chart(breakdown_chart(result), chart)}")
+        note(f"Wrote {chart}")
 
 
 def _selected(frame: pl.DataFrame, selector: str, *, tasks: list[str], gpu: str | None) -> pl.DataFrame:

@@ -92,7 +92,7 @@ def log_axis(values: Iterable[float], title: str, **axis: Any) -> dict[str, Any]
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [s * 10.0**n for n in exponents if n % every == 0 for s in steps]
     return {
-        "scale": alt.Scale(type="log", domain=[low, high], nice=False),
+        "scale": alt.Scale(type="log", domain=[float(f"{end:.3g}") for end in (low, high)], nice=False),
         "axis": alt.Axis(values=[t for t in ticks if low <= t <= high], labelExpr=_SHORT_NUMBER, **axis),
         "title": f"{title}, log scale",
     }
