@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PURPOSE = "Where do the joules go? Measure, explain, predict and plan the energy of generative-AI inference."
 
 VERBS: dict[str, tuple[str, str]] = {
+    "measure": ("joulemap.cli.measure:measure", "Measure a server, a model in this process, or a small engine."),
+    "doctor": ("joulemap.cli.doctor:show_examination", "Say what this machine can measure, and what mends the rest."),
     "import": ("joulemap.cli.import_:import_runs", "Bring results of other tools, or the study, into the store."),
     "runs": ("joulemap.cli.runs:list_runs", "List, filter, sort and export the runs of the store."),
     "show": ("joulemap.cli.show:show_run", "Show everything that is known of one run."),

@@ -1,0 +1,230 @@
+"""The meters and other sources that watch while work goes on, each sampled in its own thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from joulemap.clock import Clock, SystemClock
+from joulemap.errors import JoulemapError, MeterError
+from joulemap.measure.activity.activity import QUANTITIES, activity_between
+from joulemap.measure.meters.energy import WindowEnergy, energy_between
+from joulemap.measure.meters.meter import DeviceKind, DeviceReading, Meter, MeterDescription, Source
+from joulemap.measure.meters.sampler import Sampler
+from joulemap.records import Basis, Quantity
+
+Series = NDArray[np.float64]
+
+METER_RATE_HZ = 10.0
+ACTIVITY = "activity"
+"""Name of the source of GPU activity, and of its timeline."""
+TELEMETRY = "telemetry"
+"""Name of the engine's metrics, and of their timeline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A source beside the meters: GPU activity, or the engine's telemetry."""
+
+    name: str
+    """What it is, as in the name of its timeline: ``"activity"``, ``"telemetry"``."""
+    source: Source[Any]
+    row_type: type
+    rate_hz: float
+
+
+class Instruments:
+    """Samples meters and what ``watch`` adds from ``start`` to ``stop``, and gives energies of windows.
+
+    The devices that do the work are the GPUs, where a meter has any, else the CPUs; ``work_kind`` overrides that.
+
+    Args:
+        meters: Opened meters, one at least; not closed here.
+        work_kind: The kind of device whose energy is that of the work.
+        rate_hz: Readings of the meters per second.
+        clock: Time.
+
+    Raises:
+        MeterError: No meter has a device of the wanted kind.
+    """
+
+    def __init__(
+        self,
+        meters: Sequence[Meter],
+        *,
+        work_kind: DeviceKind | None = None,
+        rate_hz: float = METER_RATE_HZ,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self.descriptions = tuple(m.describe() for m in meters)
+        kinds = {d.kind for text in self.descriptions for d in text.devices}
+        self.work_kind = work_kind or (DeviceKind.GPU if DeviceKind.GPU in kinds else DeviceKind.CPU)
+        if self.work_kind not in kinds:
+            msg = f"no meter reads a {self.work_kind.value}: {', '.join(d.meter for d in self.descriptions)}"
+            raise MeterError(msg, fix="joulemap doctor")
+        self._meters = tuple(Sampler(m, DeviceReading, rate_hz=rate_hz, clock=self._clock) for m in meters)
+        self._watched: dict[str, Sampler[Any]] = {}
+
+    def __enter__(self) -> Instruments:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start sampling; a source that cannot be read is known at once.
+
+        Raises:
+            JoulemapError: A meter's first read failed.
+        """
+        for sampler in self._meters:
+            sampler.start()
+
+    def stop(self) -> None:
+        """Stop sampling; what was read stays."""
+        for sampler in (*self._meters, *self._watched.values()):
+            sampler.stop()
+
+    def watch(self, watched: Watched) -> None:
+        """Begin to sample another source, for example the telemetry of an engine that has just started.
+
+        A source that fails is no reason to stop: ``notes`` tells. It is not closed here.
+        """
+        sampler = Sampler(watched.source, watched.row_type, rate_hz=watched.rate_hz, clock=self._clock)
+        self._watched[watched.name] = sampler
+        with suppress(JoulemapError):
+            sampler.start()
+
+    @property
+    def basis(self) -> Basis:
+        """Basis of the energy of the devices that do the work."""
+        return self._main().basis
+
+    @property
+    def meter_name(self) -> str:
+        """The names of the meters, joined by ``+``."""
+        return "+".join(d.meter for d in self.descriptions)
+
+    def device_names(self) -> tuple[str, ...]:
+        """Return the makers' names of the devices that do the work."""
+        return tuple(d.name for d in self._main().devices if d.kind == self.work_kind)
+
+    def power_limit_w(self) -> float | None:
+        """Return the lowest power cap of the devices that do the work, ``None`` where none is told."""
+        limits = [d.power_limit_w for d in self._main().devices if d.kind == self.work_kind]
+        return min((w for w in limits if w is not None), default=None)
+
+    def energies(self, begin_s: float, end_s: float) -> tuple[WindowEnergy, ...]:
+        """Return the energy over a window, meter by meter."""
+        return tuple(
+            energy_between(s.frame(), begin_s, end_s, d)
+            for s, d in zip(self._meters, self.descriptions, strict=True)
+        )
+
+    def energy(self, begin_s: float, end_s: float) -> Quantity | str:
+        """Return the energy of the devices that do the work over a window, or why it cannot be had."""
+        sampler, description = self._main_sampler(), self._main()
+        return energy_between(sampler.frame(), begin_s, end_s, description).total(self.work_kind)
+
+    def read_until_s(self) -> float:
+        """Return the time of the last reading of the meter that counts; windows may end there at the latest."""
+        reading = self._main_sampler().latest()
+        return reading.mono_s if reading is not None else float("-inf")
+
+    def latest_power_w(self) -> float | None:
+        """Return the newest power of the devices that do the work, for a live view."""
+        reading = self._main_sampler().latest()
+        if reading is None:
+            return None
+        wanted = {d.device for d in self._main().devices if d.kind == self.work_kind}
+        values = [row.power_w for row in reading.rows if row.device in wanted]
+        known = [w for w in values if w is not None]
+        return sum(known) if len(known) == len(wanted) else None
+
+    def latest(self, name: str) -> Any:
+        """Return the newest reading of another source, ``None`` where there is none."""
+        sampler = self._watched.get(name)
+        return None if sampler is None else sampler.latest()
+
+    def power_series(self, begin_s: float, end_s: float) -> tuple[Series, Series]:
+        """Return times and summed power of the devices that do the work, between two times."""
+        wanted = [d.device for d in self._main().devices if d.kind == self.work_kind]
+        frame = self._main_sampler().frame()
+        inside = frame.filter(pl.col("device").is_in(wanted), pl.col("t_mono_s").is_between(begin_s, end_s))
+        summed = (
+            inside.drop_nulls("power_w")
+            .group_by("t_mono_s")
+            .agg(pl.col("power_w").sum(), pl.len().alias("devices"))
+            .filter(pl.col("devices") == len(wanted))
+            .sort("t_mono_s")
+        )
+        return summed["t_mono_s"].to_numpy(), summed["power_w"].to_numpy()
+
+    def temperature_series(self, begin_s: float, end_s: float) -> tuple[Series, Series]:
+        """Return times and mean temperature of the devices that do the work, between two times."""
+        wanted = [d.device for d in self._main().devices if d.kind == self.work_kind]
+        frame = self._main_sampler().frame()
+        mean = (
+            frame.filter(pl.col("device").is_in(wanted), pl.col("t_mono_s").is_between(begin_s, end_s))
+            .drop_nulls("temperature_c")
+            .group_by("t_mono_s")
+            .agg(pl.col("temperature_c").mean())
+            .sort("t_mono_s")
+        )
+        return mean["t_mono_s"].to_numpy(), mean["temperature_c"].to_numpy()
+
+    def meter_error(self) -> JoulemapError | None:
+        """Return why the meter that counts has stopped, ``None`` while it reads."""
+        return self._main_sampler().status().error
+
+    def clock_steps_s(self, begin_s: float, end_s: float) -> tuple[float, ...]:
+        """Return by how much the wall clock was set in each step between two times."""
+        steps = self._main_sampler().status().clock_steps
+        return tuple(s.step_s for s in steps if begin_s <= s.mono_s <= end_s)
+
+    def frames(self) -> Mapping[str, pl.DataFrame]:
+        """Return everything that was read: ``power`` of all meters, and the other sources by name."""
+        parts = [
+            s.frame().with_columns(meter=pl.lit(d.meter))
+            for s, d in zip(self._meters, self.descriptions, strict=True)
+        ]
+        return {"power": pl.concat(parts), **{name: s.frame() for name, s in self._watched.items()}}
+
+    def activity(self, begin_s: float, end_s: float) -> tuple[Mapping[str, float], Mapping[str, str]]:
+        """Return the GPUs' mean activity over a window by field name, and why fields are missing."""
+        sampler = self._watched.get(ACTIVITY)
+        if sampler is None:
+            return {}, {}
+        devices = tuple(d.device for d in self._main().devices if d.kind == self.work_kind)
+        status = sampler.status()
+        reasons = {name: why for told in status.missing.values() for name, why in told.items()}
+        if status.error is not None:
+            reasons = dict.fromkeys(QUANTITIES, status.error.message)
+        window = activity_between(sampler.frame(), begin_s, end_s, devices, reasons)
+        return window.values, window.missing
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the meters' descriptions say, and which other sources stopped."""
+        notes = [note for d in self.descriptions for note in d.notes]
+        for name, sampler in self._watched.items():
+            error = sampler.status().error
+            if error is not None:
+                notes.append(f"{name} stopped: {error.message}")
+        return tuple(notes)
+
+    def _position(self) -> int:
+        return next(i for i, d in enumerate(self.descriptions) if any(x.kind == self.work_kind for x in d.devices))
+
+    def _main(self) -> MeterDescription:
+        return self.descriptions[self._position()]
+
+    def _main_sampler(self) -> Sampler[DeviceReading]:
+        return self._meters[self._position()]
