@@ -179,3 +179,17 @@ def test_every_reading_is_handed_on() -> None:
 def test_a_rate_that_means_nothing_is_refused(rate_hz: float) -> None:
     with pytest.raises(UsageError, match="positive"):
         Sampler(SlowSource(), DeviceReading, rate_hz=rate_hz)
+
+
+def test_a_frame_of_the_newest_readings_still_brackets_its_begin() -> None:
+    clock = HandClock()
+    sampler = Sampler(
+        NvidiaMeter(FakeNvml(2, clock=clock), environment={}, clock=clock), DeviceReading, clock=clock
+    )
+    for _ in range(10):
+        sampler.read_once()
+        clock.sleep(1.0)
+    whole = sampler.frame()
+    for since_s, rows in ((1003.5, 14), (1003.0, 14), (0.0, 20), (9999.0, 2)):
+        part = sampler.frame(since_s)
+        assert part.equals(whole.tail(rows)), since_s

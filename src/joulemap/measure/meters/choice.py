@@ -154,6 +154,4 @@ def _detect(options: MeterOptions, known: Mapping[str, MeterOpener]) -> MeterCho
 
 def _told(meter: Meter) -> str:
     description = meter.describe()
-    names = [d.name for d in description.devices]
-    counted = [f"{names.count(n)} × {n}" if names.count(n) > 1 else n for n in dict.fromkeys(names)]
-    return f"{', '.join(counted)}, {description.basis.value}"
+    return f"{description.summary}, {description.basis.value}"

@@ -63,6 +63,12 @@ class MeterDescription:
         """The devices' names, in order."""
         return tuple(d.device for d in self.devices)
 
+    @property
+    def summary(self) -> str:
+        """The devices by their makers' names, for people: ``"8 × NVIDIA H200"``."""
+        names = [d.name for d in self.devices]
+        return ", ".join(f"{names.count(n)} × {n}" if names.count(n) > 1 else n for n in dict.fromkeys(names))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceReading:

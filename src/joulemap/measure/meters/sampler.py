@@ -160,10 +160,15 @@ class Sampler(Generic[RowT]):
         """Return the newest reading, for a live view."""
         return self._last
 
-    def frame(self) -> pl.DataFrame:
-        """Return all rows so far: ``device``, ``t_wall`` (UTC), ``t_mono_s`` and a column per field."""
+    def frame(self, since_s: float | None = None) -> pl.DataFrame:
+        """Return the rows so far: ``device``, ``t_wall`` (UTC), ``t_mono_s`` and a column per field.
+
+        Args:
+            since_s: Leave out readings before this monotonic time, except the last one before it, which
+                brackets a window that begins there; a live view need not copy hours of readings.
+        """
         with self._lock:
-            return self._table.to_frame()
+            return self._table.to_frame(since_s)
 
     def status(self) -> SamplerStatus:
         """Return how the sampling went so far."""
@@ -235,10 +240,16 @@ class _Table(Generic[RowT]):
             if self._reasons and (missing := row.missing):  # type: ignore[attr-defined]
                 self.missing.setdefault(row.device, {}).update(missing)
 
-    def to_frame(self) -> pl.DataFrame:
-        values = self._values[: self._used]
+    def to_frame(self, since_s: float | None) -> pl.DataFrame:
+        first = 0
+        if since_s is not None:
+            times = self._values[: self._used, 1]
+            after = int(np.searchsorted(times, since_s, side="right"))
+            # All devices of one reading share its time: go back to the first row of the reading before.
+            first = int(np.searchsorted(times, times[after - 1], side="left")) if after else 0
+        values = self._values[first : self._used]
         words = pl.Series(list(self._vocabulary), dtype=pl.String)
-        codes = {name: self._codes[: self._used, i].astype(np.uint32) for i, name in enumerate(self._texts)}
+        codes = {name: self._codes[first : self._used, i].astype(np.uint32) for i, name in enumerate(self._texts)}
         texts = {name: words.gather(pl.Series(column)) for name, column in codes.items()}
         wall_us = np.round(values[:, 0] / S_PER_US).astype(np.int64)
         wall = pl.Series("t_wall", wall_us, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
