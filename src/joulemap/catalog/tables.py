@@ -207,7 +207,8 @@ def read_diffusion_models(quantizations: Mapping[str, Quantization]) -> Iterator
 
 
 def _text_encoder(use: Table, encoders: Mapping[str, Table]) -> TextEncoder:
-    return _make(TextEncoder, encoders[use["use"]], max_tokens=use["max_tokens"])
+    encoder = encoders[use["use"]]
+    return TextEncoder(name=encoder["name"], params=encoder["params"], max_tokens=use["max_tokens"])
 
 
 def _published(table: Table, sources: Sources) -> PublishedParams | None:
