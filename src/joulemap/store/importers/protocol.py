@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from joulemap.errors import ImportFileError
+from joulemap.errors import ImportFileError, UsageError
 from joulemap.records import Run
 
 if TYPE_CHECKING:
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportHints:
-    """What the user knows of results whose format does not state it; given values outrank the file's."""
+    """What the user knows of results whose format does not state it; given values outrank the file's.
+
+    Raises:
+        UsageError: A text is empty or cannot be printed, or the number of GPUs is not above zero.
+    """
 
     task: str | None = None
     model_id: str | None = None
@@ -26,6 +30,15 @@ class ImportHints:
     power_timezone: str | None = None
     """Timezone of a power log's local stamps and of a result's local date, for example
     ``"Europe/Zurich"``; that of this machine if ``None``."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.given().items():
+            if isinstance(value, str) and not (value.strip() and value.isprintable()):
+                msg = f"{name} cannot be {value!r}"
+                raise UsageError(msg)
+        if self.num_gpus is not None and self.num_gpus < 1:
+            msg = f"results cannot be of {self.num_gpus} GPUs"
+            raise UsageError(msg)
 
     def given(self) -> dict[str, object]:
         """Return the hints that are not ``None``, by name."""

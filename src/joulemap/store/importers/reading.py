@@ -9,8 +9,8 @@ from pathlib import Path
 
 from joulemap.errors import ImportFileError
 from joulemap.records import Run
-from joulemap.store.importers.protocol import Importer, ImportHints
-from joulemap.store.importers.registry import importer_named, importers
+from joulemap.store.importers.protocol import Importer, ImportHints, Reading
+from joulemap.store.importers.registry import importer_named, importers, is_own
 from joulemap.store.importers.source import Source
 from joulemap.store.run_store import RunStore
 
@@ -151,13 +151,24 @@ def _read(source: Source, chosen: Sequence[Importer], hints: ImportHints, found:
         if importer is None:
             found.ignored.append(source.path)
             return
-        reading = importer.read(source, hints)
+        reading = importer.read(source, hints) if is_own(importer) else _read_by_others(importer, source, hints)
     except ImportFileError as error:
         found.problems.append(error)
         return
     found.runs += reading.runs
     found.problems += reading.problems
     found.formats[importer.name] = found.formats.get(importer.name, 0) + len(reading.runs)
+
+
+def _read_by_others(importer: Importer, source: Source, hints: ImportHints) -> Reading:
+    """Read by a third party's importer, whose faults must not end the import of other files."""
+    try:
+        return importer.read(source, hints)
+    except ImportFileError:
+        raise
+    except Exception as error:
+        reason = f"the importer {importer.name!r} failed: {type(error).__name__}: {error}"
+        raise ImportFileError(source.file, None, reason, fix="tell the package that provides it") from error
 
 
 def _known_formats() -> str:

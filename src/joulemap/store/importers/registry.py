@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from joulemap.errors import UnknownNameError, UsageError
 from joulemap.store.importers.protocol import Importer
@@ -38,8 +38,16 @@ def importers() -> dict[str, Importer]:
     for module in OWN_FORMATS:
         register(known, import_module(f"joulemap.store.importers.{module}").IMPORTER, "joulemap")
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        register(known, point.load(), point.value)
+        register(known, _loaded(point), point.value)
     return known
+
+
+def _loaded(point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except Exception as error:
+        msg = f"the importer {point.name!r} of {point.value} cannot be loaded: {type(error).__name__}: {error}"
+        raise UsageError(msg, fix="uninstall or mend the package that provides it") from error
 
 
 def register(known: dict[str, Importer], candidate: object, origin: str) -> None:
@@ -51,13 +59,18 @@ def register(known: dict[str, Importer], candidate: object, origin: str) -> None
     if not isinstance(candidate, Importer) or isinstance(candidate, type):
         msg = f"{origin} registers {candidate!r} as an importer, which lacks name, summary, recognises or read"
         raise UsageError(msg, fix=f"uninstall or mend the package that provides {origin}")
-    if not _NAME.fullmatch(candidate.name):
+    if not (isinstance(candidate.name, str) and _NAME.fullmatch(candidate.name)):
         msg = f"{origin} registers an importer with the malformed name {candidate.name!r}"
         raise UsageError(msg, fix="use lower-case words joined by hyphens")
     if candidate.name in known:
         msg = f"{origin} registers the importer {candidate.name!r}, a name that is taken"
         raise UsageError(msg, fix=f"uninstall or mend the package that provides {origin}")
     known[candidate.name] = candidate
+
+
+def is_own(importer: Importer) -> bool:
+    """Return whether an importer is joulemap's own."""
+    return type(importer).__module__.startswith("joulemap.")
 
 
 def importer_named(name: str) -> Importer:
