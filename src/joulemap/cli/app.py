@@ -16,12 +16,18 @@ PURPOSE = "Where do the joules go? Measure, explain, predict and plan the energy
 
 VERBS: dict[str, tuple[str, str]] = {
     "measure": ("joulemap.cli.measure:measure", "Measure a server, a model in this process, or a small engine."),
-    "doctor": ("joulemap.cli.doctor:show_examination", "Say what this machine can measure, and what mends the rest."),
+    "doctor": ("joulemap.cli.doctor:show_examination", "Say what this machine can measure, and what mends it."),
     "import": ("joulemap.cli.import_:import_runs", "Bring results of other tools, or the study, into the store."),
     "runs": ("joulemap.cli.runs:list_runs", "List, filter, sort and export the runs of the store."),
     "show": ("joulemap.cli.show:show_run", "Show everything that is known of one run."),
     "study": ("joulemap.cli.study:reproduce_study", "Reproduce the study's published claims and figures."),
     "breakdown": ("joulemap.cli.breakdown:break_down", "Compare energy by task, model, GPU, precision, batch."),
+    "predict": (
+        "joulemap.cli.predict:predict_configuration",
+        "Predict energy, power, latency, throughput of a configuration.",
+    ),
+    "calibrate": ("joulemap.cli.calibrate:calibrate_on_store", "Fit the prediction on the store's runs."),
+    "backtest": ("joulemap.cli.backtest:backtest_store", "Test the prediction on runs that it has not seen."),
     "explain": ("joulemap.cli.explain:explain_pair", "Explain why one run costs more energy than another."),
 }
 """Each verb with where its function lives and its line in the help."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.optimize import minimize
 
 from joulemap.physics.arrays import Floats
 from joulemap.predict.frames import Index, column_of, floats_of
@@ -154,6 +153,8 @@ def fit_kernel(kin: Kinship, residuals: Floats) -> Kernel:
     Residuals beyond three robust deviations are drawn in first: the kernel describes the usual case, and the
     conformal factor of the intervals the rest.
     """
+    from scipy.optimize import minimize  # slow to import, and prediction has no use for it
+
     usable = np.flatnonzero(~np.isnan(residuals))
     kin, residuals = kin.take(usable), residuals[usable]
     limit = 3.0 * 1.4826 * float(np.median(np.abs(residuals)))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from joulemap.physics.arrays import Floats
 
@@ -42,6 +41,7 @@ def fit_vector(
         start: Where to begin; the prior mean if ``None``.
         limit: Most evaluations of the Jacobian.
     """
+    from scipy.optimize import least_squares  # slow to import, and prediction has no use for it
 
     def objective(vector: Floats) -> Floats:
         plain = residuals(vector)
