@@ -20,6 +20,7 @@ from joulemap.store.schema import COLUMNS
 PUBLIC = [name for name in joulemap.__all__ if name != "__version__"]
 
 VERBS_IN_PYTHON = {
+    "doctor": "examine_machine",
     "import": "import_path",  # "import" is a keyword
     "runs": "open_store",
     "show": "find_run",

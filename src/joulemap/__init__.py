@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from joulemap.diagnose.explain import explain
     from joulemap.diagnose.explanation import Explanation, Factor
     from joulemap.errors import JoulemapError
+    from joulemap.measure.doctor import Examination, examine_machine
     from joulemap.records import (
         Basis,
         Deployment,
@@ -43,6 +44,7 @@ __all__ = [
     "Breakdown",
     "Claim",
     "Deployment",
+    "Examination",
     "Explanation",
     "Factor",
     "JoulemapError",
@@ -58,6 +60,7 @@ __all__ = [
     "Workload",
     "__version__",
     "breakdown",
+    "examine_machine",
     "explain",
     "find_run",
     "import_path",
@@ -71,6 +74,7 @@ _HOMES = {
     "joulemap.diagnose.explain": ("explain",),
     "joulemap.diagnose.explanation": ("Explanation", "Factor"),
     "joulemap.errors": ("JoulemapError",),
+    "joulemap.measure.doctor": ("Examination", "examine_machine"),
     "joulemap.records": (
         *("Basis", "Deployment", "LengthDistribution", "Measured", "Modality", "OutputUnit"),
         *("Provenance", "Quantity", "Run", "Validity", "Workload"),
