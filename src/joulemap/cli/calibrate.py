@@ -48,7 +48,7 @@ def calibrate_on_store(
         return
     for form, fitted in made.forms.items():
         rows = [
-            [r["name"], figure(r["value"]), f"{figure(r['low'])} – {figure(r['high'])}"] for r in _rows(made, form)
+            [name, figure(value), f"{figure(low)} – {figure(high)}"] for name, value, low, high in _rows(made, form)
         ]
         print_table(f"{form}: {fitted.rows} runs", ["coefficient", "value", "90 % interval"], rows)
     for text in made.notes:
@@ -60,16 +60,23 @@ def _payload(made: Calibration) -> dict[str, object]:
         "date": made.date,
         "source": made.source,
         "digest": made.digest,
-        "forms": {form: {"rows": f.rows, "coefficients": _rows(made, form)} for form, f in made.forms.items()},
+        "forms": {
+            form: {"rows": f.rows, "coefficients": _as_objects(_rows(made, form))} for form, f in made.forms.items()
+        },
         "notes": list(made.notes),
     }
 
 
-def _rows(made: Calibration, form: str) -> list[dict[str, object]]:
-    fitted = made.forms[form]  # type: ignore[index]  # the keys of the same mapping
+Row = tuple[str, float, float, float]
+
+
+def _rows(made: Calibration, form: FormName) -> list[Row]:
+    """Return name, value, and low and high ends of the 90 % interval of each coefficient."""
+    fitted = made.forms[form]
     names = layout(fitted.form, fitted.gpus).names()
     values, spread = np.exp(fitted.vector), np.exp(1.645 * fitted.deviation)
-    return [
-        {"name": n, "value": float(v), "low": float(v / s), "high": float(v * s)}
-        for n, v, s in zip(names, values, spread, strict=True)
-    ]
+    return [(n, float(v), float(v / s), float(v * s)) for n, v, s in zip(names, values, spread, strict=True)]
+
+
+def _as_objects(rows: list[Row]) -> list[dict[str, object]]:
+    return [dict(zip(("name", "value", "low", "high"), row, strict=True)) for row in rows]
