@@ -28,6 +28,9 @@ from joulemap.units import S_PER_MS
 ENGINES = frozenset({"vllm", "sglang", "tgi", "lmdeploy", "scalellm", "tensorrt-llm", "deepspeed-mii"})
 """Values of ``backend`` that name an engine; the others name a kind of interface."""
 
+LONGEST_DURATION_S = 1e8
+"""Three years: beyond it the start of a benchmark is no date."""
+
 
 class VllmBenchImporter:
     """Reads one result, or one a line."""
@@ -55,7 +58,7 @@ class VllmBenchImporter:
 
 def _client_run(source: Source, line: Line, position: int, hints: ImportHints) -> ClientRun:
     result = Fields(source.file, line.place, line.value)
-    duration_s = result.number("duration", positive=True)
+    duration_s = result.number("duration", positive=True, most=LONGEST_DURATION_S)
     completed = result.integer("completed", positive=True)
     output_tokens = result.integer("total_output_tokens", positive=True)
     input_tokens = result.optional_integer("total_input_tokens")
