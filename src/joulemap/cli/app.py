@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "calibrate": ("joulemap.cli.calibrate:calibrate_on_store", "Fit the prediction on the store's runs."),
     "backtest": ("joulemap.cli.backtest:backtest_store", "Test the prediction on runs that it has not seen."),
+    "diagnose": ("joulemap.cli.diagnose:diagnose_run", "Say where a run's joules went, and what to change."),
     "explain": ("joulemap.cli.explain:explain_pair", "Explain why one run costs more energy than another."),
 }
 """Each verb with where its function lives and its line in the help."""

@@ -128,11 +128,18 @@ class Curves:
         self._by_setting: dict[tuple[Any, ...], list[Series]] = {}
         for series in self.series:
             self._by_setting.setdefault(tuple(series.knobs[c] for c in SETTING), []).append(series)
+        self._by_task: dict[str | None, list[Series]] = {}
+        for series in self.series:
+            self._by_task.setdefault(series.knobs["task"], []).append(series)
         self._errors: dict[str, tuple[tuple[float, int] | None, float | None]] = {}
 
     def find(self, wanted: Mapping[str, Any]) -> list[Series]:
         """Return the series with the wanted value in every column but those of parallelism."""
         return self._by_setting.get(tuple(wanted[c] for c in SETTING), [])
+
+    def of_task(self, task: str | None) -> list[Series]:
+        """Return the series of a task."""
+        return self._by_task.get(task, [])
 
     def of(self, row: Mapping[str, Any]) -> Series | None:
         """Return the series that a run belongs to; ``None`` if the run is not among those counted."""

@@ -1,0 +1,185 @@
+"""What binds a configuration: the limit whose twofold relief would save the most energy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from joulemap.diagnose.diagnosis import Bound
+from joulemap.diagnose.ledger import Measurement, Times, dynamic_energy, static_power
+from joulemap.diagnose.modelled import LIMITS, TWOFOLD, Modelled, energy_per_output
+from joulemap.diagnose.series import Curves
+from joulemap.physics.arrays import Floats
+from joulemap.predict.language import LanguageTerms
+from joulemap.predict.language_rows import LanguageRows
+
+BATCH_BOUNDS = (Bound.MEMORY_CAPACITY, Bound.APPLICATION_LIMIT, Bound.UNDER_FILLED)
+"""The limits that act through the batch; which of them holds it is told by :func:`batch_holder`."""
+FILLED = 0.85
+"""A batch at this share of its configured ceiling fills it."""
+ROOM = 0.6
+"""A batch below this share of what memory holds has room: the ceiling that memory sets is known to about a factor
+of 1.5, so that less would be a guess."""
+MEMORY_FULL = 0.85
+"""KV-cache utilisation from which memory, not anything else, holds the batch."""
+UNSATURATED = 1.15
+"""Gain of a doubled batch from which a curve is not saturated."""
+STARVED = 0.3
+"""Share of a step spent waiting from which the host is the cause, and the batch its effect."""
+UPSTREAM = {"batch": 1.15, "host": 1.3}
+"""By how much a cause is preferred to its effects: waiting for the host comes before the batch, which it holds
+down, and the batch before the traffic and arithmetic that it is spread over."""
+WITHIN_REACH = 0.3
+"""A sweep that ended at this share of the modelled ceiling or more may have ended for want of memory."""
+WAITED = 0.15
+"""Share of a step that a GPU must have waited for a batch that is not filled to be laid to the host."""
+ORDER = tuple(Bound)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenOfBatch:
+    """What was measured of why a batch is no larger; arrays of one length."""
+
+    kv_utilization: Floats
+    """Measured KV-cache utilisation; not a number where it was not measured."""
+    waiting: Floats
+    """Measured requests in the engine's queue; likewise."""
+    sweep_ended: NDArray[np.bool_]
+    """The run is its series' largest batch, while the same model and task went further with more memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bounds:
+    """Gains of many runs."""
+
+    gains: Floats
+    """Energy now over energy with the limit relieved twofold, shape (bounds, runs), in the order of ``ORDER``."""
+    ranked: Floats
+    """The same, causes preferred to their effects: what the verdict is read from."""
+    batch_gain: Floats
+    """Energy now over energy at twice the batch, whatever holds it."""
+    batch_holder: list[Bound]
+    """Which limit holds each run's batch."""
+
+    def of(self, run: int) -> tuple[Bound, float, Bound | None]:
+        """Return a run's bound, its margin over the next in the ranking (1 is a tie), and the next."""
+        order = np.argsort(-self.ranked[:, run], kind="stable")
+        first, second = order[0], order[1]
+        margin = float(self.ranked[first, run] / self.ranked[second, run])
+        next_bound = ORDER[second] if self.gains[second, run] > 1.0 else None
+        return ORDER[first], margin, next_bound
+
+
+def bounds_of(modelled: Modelled, measured: Measurement, times: Times, seen: SeenOfBatch) -> Bounds:
+    """Return the gain from relieving each limit twofold.
+
+    Args:
+        modelled: The runs of one form.
+        measured: What was measured of them.
+        times: How their steps divide.
+        seen: What else was seen of the batch.
+    """
+    now = energy_per_output(modelled.terms)
+    gains = np.ones((len(ORDER), len(modelled)))
+    for bound in LIMITS[modelled.form]:
+        gains[ORDER.index(bound)] = now / energy_per_output(modelled.relieved(bound))
+    gains[ORDER.index(Bound.HOST)] = np.maximum(
+        gains[ORDER.index(Bound.HOST)], _waiting_gain(modelled, measured, times)
+    )
+    gains[ORDER.index(Bound.IMBALANCE)] = _imbalance_gain(modelled, now)
+    gains = np.maximum(gains, 1.0)
+    holders = batch_holder(modelled, measured, times, seen)
+    batch_gains = np.maximum(_batch_gain(modelled, now), 1.0)
+    for run, (holder, gain) in enumerate(zip(holders, batch_gains, strict=True)):
+        gains[ORDER.index(holder), run] = max(gain, gains[ORDER.index(holder), run])
+    starved = times.starved_s > STARVED * measured.step_s
+    preference = np.ones_like(gains)
+    for bound in BATCH_BOUNDS:
+        preference[ORDER.index(bound)] = np.where(batch_gains >= UNSATURATED, UPSTREAM["batch"], 1.0)
+    preference[ORDER.index(Bound.HOST)] = np.where(starved, UPSTREAM["host"], 1.0)
+    return Bounds(gains=gains, ranked=gains * preference, batch_gain=batch_gains, batch_holder=holders)
+
+
+def batch_holder(modelled: Modelled, measured: Measurement, times: Times, seen: SeenOfBatch) -> list[Bound]:
+    """Return which limit keeps each run's batch from growing.
+
+    A batch that fills its configured ceiling is held by the ceiling if memory has room for much more, else by
+    memory. One that does not is held by memory if that is full, by the host if the GPU waits, else by demand.
+    """
+    rows, terms = modelled.rows.rows, modelled.terms
+    if not isinstance(rows, LanguageRows) or not isinstance(terms, LanguageTerms):
+        # A pipeline's batch is what it was called with; memory sets the end, which is not modelled.
+        return [Bound.APPLICATION_LIMIT] * len(modelled)
+    fills = rows.batch >= FILLED * rows.ceiling
+    room = rows.batch < ROOM * terms.batch_ceiling
+    # Where the engine told its use of the cache, that counts and not the model's estimate of what fits.
+    known = ~np.isnan(seen.kv_utilization)
+    room = np.where(known, seen.kv_utilization < MEMORY_FULL, room)
+    starved = times.starved_s > WAITED * measured.step_s
+    ended = seen.sweep_ended & (rows.batch > WITHIN_REACH * terms.batch_ceiling)
+    room &= ~(ended & ~known & (times.starved_s < STARVED * measured.step_s))
+    queued = np.nan_to_num(seen.waiting, nan=0.0) > 1.0
+    holders = []
+    for run in range(len(modelled)):
+        if not room[run]:
+            holders.append(Bound.MEMORY_CAPACITY)
+        elif fills[run]:
+            holders.append(Bound.APPLICATION_LIMIT)
+        elif starved[run] or queued[run]:
+            holders.append(Bound.HOST)
+        else:
+            holders.append(Bound.UNDER_FILLED)
+    return holders
+
+
+def _batch_gain(modelled: Modelled, now: Floats) -> Floats:
+    doubled = modelled.with_batch(np.asarray(modelled.rows.rows.batch) * TWOFOLD)
+    return np.asarray(now / energy_per_output(doubled.terms(modelled.calibration.vector)))
+
+
+def _imbalance_gain(modelled: Modelled, now: Floats) -> Floats:
+    rows = modelled.rows.rows
+    if not isinstance(rows, LanguageRows):
+        return np.ones(len(modelled))
+    balanced = replace(modelled.rows, rows=replace(rows, replicas=np.ones(len(rows))))
+    gain = now / energy_per_output(balanced.terms(modelled.calibration.vector))
+    # Dividing attention among replicas or not is all or nothing; half of it, in the logarithm, is comparable.
+    return np.where(rows.replicas > 1, np.sqrt(np.maximum(gain, 1.0)), 1.0)
+
+
+def _waiting_gain(modelled: Modelled, measured: Measurement, times: Times) -> Floats:
+    """Return the gain from halving the time that the GPU was seen to wait, whatever the model expects of hosts."""
+    static_w = static_power(modelled.terms, measured)
+    now = dynamic_energy(modelled.terms) + static_w * measured.step_s
+    return np.asarray(now / (now - static_w * times.starved_s / TWOFOLD))
+
+
+def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
+    """Return what was measured, in the runs and their neighbours, of why their batches are no larger.
+
+    Args:
+        frame: The runs, with series columns.
+        curves: The measured runs of the store.
+    """
+    furthest: dict[tuple[object, object], float] = {}
+    for series in curves.series:
+        key = (series.knobs["task"], series.knobs["base_model"])
+        furthest[key] = max(furthest.get(key, 0.0), series.largest_ceiling or 0.0)
+    ended = []
+    for row in frame.iter_rows(named=True):
+        series_of_run = curves.of(row)
+        own = series_of_run.largest_ceiling if series_of_run else None
+        key = (row["task"], row["base_model"])
+        ended.append(own is not None and row["batch_ceiling"] == own and own < furthest.get(key, 0.0))
+
+    def column(name: str) -> Floats:
+        return np.asarray(frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
+
+    return SeenOfBatch(
+        kv_utilization=column("kv_cache_utilization"),
+        waiting=column("requests_waiting"),
+        sweep_ended=np.array(ended, dtype=bool),
+    )

@@ -1,0 +1,236 @@
+"""Diagnoses: where the joules of runs went, what bound them, and what to change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from joulemap.catalog import Catalog, load_catalog
+from joulemap.diagnose.alternatives import numbered, predicted_changes
+from joulemap.diagnose.bounds import ORDER, SeenOfBatch, batch_seen, bounds_of
+from joulemap.diagnose.case import Case
+from joulemap.diagnose.diagnosis import AboveIdeal, Change, Diagnosis, Finding, FindingKind, LedgerPart, Part
+from joulemap.diagnose.explain import label
+from joulemap.diagnose.findings.registry import registered_findings
+from joulemap.diagnose.ideal import NAMES, ideal_energy
+from joulemap.diagnose.latents import latents_of
+from joulemap.diagnose.ledger import PARTS, Ledger, Measurement, ledger_of, times_of
+from joulemap.diagnose.modelled import Modelled, modelled_forms
+from joulemap.diagnose.neighbours import siblings_of
+from joulemap.diagnose.series import Curves, with_series_columns
+from joulemap.diagnose.unmodelled import measured_only
+from joulemap.errors import UsageError
+from joulemap.physics.arrays import Floats
+from joulemap.predict.calibration import Calibration, default_calibration
+from joulemap.predict.forms import Models
+from joulemap.records import Basis, weakest
+from joulemap.store.run_store import RunStore, open_store
+from joulemap.store.schema import row_to_run
+from joulemap.store.selector import find_run
+
+
+def diagnose(run: str | Mapping[str, Any], *, store: RunStore | None = None) -> Diagnosis:
+    """Diagnose one run.
+
+    Args:
+        run: A run id, a selector, or a row of the run table.
+        store: The run store; the default one if ``None``.
+
+    Raises:
+        UsageError: The run has no energy to account for.
+        SelectorError: A selector matches no run, or several.
+    """
+    runs = store if store is not None else open_store()
+    row = find_run(runs, run) if isinstance(run, str) else run
+    if not row["energy_per_output_j"]:
+        msg = f"run {row['run_id']} has no energy to account for"
+        raise UsageError(msg, fix=f"'joulemap show {row['run_id']}' says what was measured, and why not more")
+    frame = pl.DataFrame([row], schema=runs.frame.schema, strict=False)
+    return diagnose_frame(frame, curves=Curves(runs.frame))[0]
+
+
+def diagnose_frame(
+    frame: pl.DataFrame,
+    *,
+    curves: Curves,
+    calibration: Calibration | None = None,
+    catalog: Catalog | None = None,
+    models: Models | None = None,
+) -> list[Diagnosis]:
+    """Diagnose every row of a run table that has an energy per output.
+
+    Args:
+        frame: The runs to diagnose.
+        curves: The measured neighbours, usually of the whole store.
+        calibration: The calibrated model; the shipped one if ``None``.
+        catalog: Facts; the shipped ones if ``None``.
+        models: Architectures by model id, beside the catalog's.
+
+    Returns:
+        One diagnosis a run, in order.
+    """
+    fitted, facts = calibration or default_calibration(), catalog or load_catalog()
+    runs = with_series_columns(frame.filter(pl.col("energy_per_output_j") > 0))
+    rows = runs.to_dicts()
+    findings = registered_findings()
+    changes = predicted_changes(
+        runs,
+        {f.NAME: f.alternative(numbered(runs)) for f in findings if f.alternative is not None},
+        calibration=fitted,
+        catalog=facts,
+        models=models,
+    )
+    forms = modelled_forms(runs, calibration=fitted, catalog=facts, models=models)
+    found = dict(pair for form in forms for pair in _diagnoses(form, runs, rows, changes, curves))
+    return [found.get(i) or measured_only(row, curves) for i, row in enumerate(rows)]
+
+
+def measurement_of(frame: pl.DataFrame) -> Measurement:
+    """Return what was measured of the runs as arrays."""
+
+    def column(name: str) -> Floats:
+        return np.asarray(frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
+
+    energy, power, throughput = map(column, ("energy_per_output_j", "power_w", "output_throughput_per_s"))
+    # Any two of energy, power and throughput give the third.
+    throughput = np.where(np.isnan(throughput), power / energy, throughput)
+    power = np.where(np.isnan(power), energy * throughput, power)
+    batch = column("batch_size")
+    return Measurement(
+        energy_j=energy,
+        power_w=power,
+        step_s=batch / throughput,
+        outputs_per_step=batch,
+        loaded_idle_w=column("loaded_idle_power_w"),
+    )
+
+
+def _diagnoses(
+    modelled: Modelled,
+    runs: pl.DataFrame,
+    rows: Sequence[Mapping[str, Any]],
+    changes: Sequence[Mapping[str, Change]],
+    curves: Curves,
+) -> list[tuple[int, Diagnosis]]:
+    own = runs[modelled.index.tolist()]
+    measured = measurement_of(own)
+    usable = np.isfinite(measured.step_s)
+    if not usable.all():
+        keep = np.flatnonzero(usable)
+        kept = Modelled(
+            modelled.form,
+            modelled.index[keep],
+            modelled.rows.take(keep),
+            modelled.calibration,
+            modelled.rows.take(keep).terms(modelled.calibration.vector),
+        )
+        return _diagnoses(kept, runs, rows, changes, curves) if keep.size else []
+    times = times_of(modelled.terms, measured)
+    ledger, latents = ledger_of(modelled, measured), latents_of(modelled, measured)
+    ideal, factors = ideal_energy(modelled, measured.energy_j)
+    seen: SeenOfBatch = batch_seen(own, curves)
+    bounds = bounds_of(modelled, measured, times, seen)
+    diagnosed = []
+    for position, case_index in enumerate(modelled.index.tolist()):
+        row = rows[case_index]
+        bound, margin, next_bound = bounds.of(position)
+        holder = bounds.batch_holder[position]
+        basis = _energy_basis(row)
+        parts = _parts(ledger, position, row["energy_per_output_j"], basis)
+        case = Case(
+            row=row,
+            latents=latents.of(position, row, _ceiling_words(holder.value)),
+            shares={p.part: p.joules_per_output / row["energy_per_output_j"] for p in parts},
+            bound_by=bound,
+            batch_holder=holder,
+            gains=dict(zip(ORDER, bounds.gains[:, position].tolist(), strict=True)),
+            batch_gain=float(bounds.batch_gain[position]),
+            changes=changes[case_index],
+            series=curves.of(row),
+            siblings=siblings_of(row, curves),
+        )
+        diagnosed.append(
+            (
+                case_index,
+                Diagnosis(
+                    run_id=row["run_id"],
+                    label=label(row),
+                    output_unit=row["output_unit"],
+                    latents=dict(case.latents),
+                    missing_latents={},
+                    ledger=parts,
+                    total_j_per_output=row["energy_per_output_j"],
+                    total_basis=basis,
+                    ideal_j_per_output=float(ideal[position]),
+                    above_ideal=_above(factors[:, position], row["energy_per_output_j"], float(ideal[position])),
+                    bound_by=bound,
+                    bound_margin=margin,
+                    next_bound=next_bound,
+                    findings=findings_of(case),
+                    notes=_notes(row, float(ledger.model_excess[position])),
+                ),
+            )
+        )
+    return diagnosed
+
+
+def findings_of(case: Case) -> tuple[Finding, ...]:
+    """Return what is found in a case: defects that matter first, then choices, the weightiest of each first."""
+    found = [finding for f in registered_findings() if (finding := f.find(case)) is not None]
+    return tuple(sorted(found, key=_importance))
+
+
+NEGLIGIBLE = 0.05
+"""Weight times confidence below which a defect does not come before choices: 5 % of the energy, surely."""
+
+
+def _importance(finding: Finding) -> tuple[bool, float]:
+    score = finding.weight * finding.confidence
+    return finding.kind is FindingKind.CHOICE or score < NEGLIGIBLE, -score
+
+
+def _parts(ledger: Ledger, run: int, total_j: float, basis: Basis) -> tuple[LedgerPart, ...]:
+    values = ledger.parts[:, run].tolist()
+    # Rounding in the sums is put right in the largest part, so that the ledger is exact.
+    largest = max(range(len(values)), key=values.__getitem__)
+    values[largest] += total_j - math.fsum(values)
+    return tuple(
+        LedgerPart(
+            part=part,
+            joules_per_output=value,
+            low=min(float(ledger.low[i, run]), value),
+            high=max(float(ledger.high[i, run]), value),
+            basis=weakest(basis, Basis.MODELLED),
+        )
+        for i, (part, value) in enumerate(zip(PARTS, values, strict=True))
+    )
+
+
+def _above(factors: Floats, total_j: float, ideal_j: float) -> tuple[AboveIdeal, ...]:
+    values = dict(zip(NAMES, factors.tolist(), strict=True))
+    values["unexplained"] *= total_j / ideal_j / math.prod(values.values())
+    return tuple(AboveIdeal(name=name, ratio=ratio) for name, ratio in values.items())
+
+
+def _ceiling_words(holder: str) -> str:
+    return {"application-limit": "the configured ceiling", "memory-capacity": "memory"}.get(holder, holder)
+
+
+def _energy_basis(row: Mapping[str, Any]) -> Basis:
+    return row_to_run(row).annotations.basis.get("energy_per_output_j", Basis.MEASURED)
+
+
+def _notes(row: Mapping[str, Any], excess: float) -> tuple[str, ...]:
+    notes = []
+    if excess > 1.0:
+        notes.append(f"the modelled parts came to {excess:.2f}x the measured energy and were scaled down together")
+    if not row["valid"]:
+        notes.append("the run is marked invalid: " + "; ".join(row["validity_reasons"] or ["no reason given"]))
+    return tuple(notes)
+
+
+__all__ = ["Part", "diagnose", "diagnose_frame", "findings_of", "measurement_of"]

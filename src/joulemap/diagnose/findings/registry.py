@@ -1,0 +1,54 @@
+"""Finds the findings: every module of this folder that has a ``NAME``, and those of third parties."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+
+import polars as pl
+
+from joulemap.diagnose import findings
+from joulemap.diagnose.case import Case
+from joulemap.diagnose.diagnosis import Finding
+
+ENTRY_POINT_GROUP = "joulemap.findings"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredFinding:
+    """A finding's module, checked."""
+
+    NAME: str
+    find: Callable[[Case], Finding | None]
+    alternative: Callable[[pl.DataFrame], pl.DataFrame] | None
+
+
+@cache
+def registered_findings() -> tuple[RegisteredFinding, ...]:
+    """Return all findings, joulemap's own first.
+
+    Raises:
+        TypeError: A module lacks ``NAME`` or ``find``, or two have one name.
+    """
+    names = [m.name for m in pkgutil.iter_modules(findings.__path__) if m.name not in {"registry", "wording"}]
+    modules = [importlib.import_module(f"{findings.__name__}.{name}") for name in sorted(names)]
+    modules += [entry.load() for entry in entry_points(group=ENTRY_POINT_GROUP)]
+    registered = [_checked(module) for module in modules]
+    duplicates = {f.NAME for f in registered if sum(f.NAME == g.NAME for g in registered) > 1}
+    if duplicates:
+        msg = f"several findings are named {', '.join(sorted(duplicates))}"
+        raise TypeError(msg)
+    return tuple(registered)
+
+
+def _checked(module: ModuleType) -> RegisteredFinding:
+    name, find = getattr(module, "NAME", None), getattr(module, "find", None)
+    if not isinstance(name, str) or not callable(find):
+        msg = f"the finding module {module.__name__} has no NAME or no find(case)"
+        raise TypeError(msg)
+    return RegisteredFinding(NAME=name, find=find, alternative=getattr(module, "alternative", None))

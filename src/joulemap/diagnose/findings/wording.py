@@ -1,0 +1,71 @@
+"""What findings share: words for ratios and neighbours, and how sure a change is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from scipy.special import ndtr
+
+from joulemap.diagnose.diagnosis import Change
+from joulemap.records import Basis
+
+Z90 = 1.645
+MEASURED_CONFIDENCE = 0.9
+"""Of a cause that measured neighbours show at the same batch."""
+REPEAT_SPREAD = 0.07
+"""Relative standard deviation of a measured energy from node to node on the study's H100s; B200s repeat better."""
+
+
+def percent(ratio: float) -> str:
+    """Return a ratio as a change.
+
+    >>> percent(0.8), percent(1.25)
+    ('-20 %', '+25 %')
+    """
+    return f"{100.0 * (ratio - 1.0):+.0f} %"
+
+
+def measured_change(now: Mapping[str, Any], then: Mapping[str, Any]) -> Change:
+    """Return the change from one measured run to another."""
+    spread = math.exp(Z90 * math.sqrt(2.0) * REPEAT_SPREAD)
+    energy = then["energy_per_output_j"] / now["energy_per_output_j"]
+    return Change(
+        energy_per_output=energy,
+        energy_low=energy / spread,
+        energy_high=energy * spread,
+        latency=_ratio(then, now, "itl_median_s") or _ratio(then, now, "latency_median_s"),
+        throughput=_ratio(then, now, "output_throughput_per_s"),
+        basis=Basis.MEASURED,
+    )
+
+
+def relief(gain: float, *, spread: float = 0.15) -> Change:
+    """Return the change that relieving a limit is modelled to bring, from its gain."""
+    width = math.exp(Z90 * spread * min(math.log(max(gain, 1.0)) + 0.05, 1.0))
+    return Change(energy_per_output=1.0 / gain, energy_low=1.0 / gain / width, energy_high=width / gain)
+
+
+def confidence_of(change: Change) -> float:
+    """Return the probability that a change saves energy, from its interval."""
+    if change.energy_per_output is None or change.energy_low is None or change.energy_high is None:
+        return 0.5
+    spread = (math.log(change.energy_high) - math.log(change.energy_low)) / (2.0 * Z90)
+    return float(ndtr(-math.log(change.energy_per_output) / max(spread, 1e-6)))
+
+
+def weight_of(change: Change) -> float:
+    """Return the energy at stake as a logarithm; 0 for a change that saves nothing."""
+    return max(-math.log(change.energy_per_output), 0.0) if change.energy_per_output else 0.0
+
+
+def described(row: Mapping[str, Any]) -> str:
+    """Return a neighbour in words, with its energy and id."""
+    batch = f"batch {row['batch_size']:.0f}" if row["batch_size"] else "batch unknown"
+    energy = f"{row['energy_per_output_j']:.3g} J/{row['output_unit']}"
+    return f"{row['num_gpus']}x {row['gpu_model']}, {row['weight_precision']}, {batch}: {energy} [{row['run_id']}]"
+
+
+def _ratio(then: Mapping[str, Any], now: Mapping[str, Any], quantity: str) -> float | None:
+    return then[quantity] / now[quantity] if then[quantity] and now[quantity] else None

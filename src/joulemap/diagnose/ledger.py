@@ -1,0 +1,157 @@
+"""The ledger: a run's measured joules per output, split into parts that sum to it exactly.
+
+Energies of traffic and arithmetic belong to the work, so the model's figures for the work of a step are taken as
+they are; static energy belongs to time, so it is static power over the time that was *measured*. What the parts
+fall short of the measurement is unexplained. Where they exceed it they are scaled down together, because the
+model's absolute level is less certain than its proportions; how much is told as ``model_excess``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from joulemap.diagnose.diagnosis import Part
+from joulemap.diagnose.modelled import Modelled, Terms, seconds_per_output_step
+from joulemap.physics.arrays import Floats
+from joulemap.predict.language import LanguageTerms
+
+PARTS = tuple(part for part in Part if part is not Part.DYNAMIC)
+"""Parts of a modelled ledger, in order; ``unexplained`` is the last."""
+MEASUREMENT_SPREAD = 0.02
+"""Relative standard deviation of one measured energy, for intervals: repeats within a run agree to about 2 %."""
+
+PartArrays = dict[Part, Floats]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measurement:
+    """What was measured of the runs of one form; arrays of one length."""
+
+    energy_j: Floats
+    """Joules per output."""
+    power_w: Floats
+    step_s: Floats
+    """Time of one step or batch: the achieved batch over the measured throughput."""
+    outputs_per_step: Floats
+    loaded_idle_w: Floats
+    """Measured power with the model loaded and no request; not a number where it was not measured."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Times:
+    """How the measured step divides, in seconds; arrays of one length."""
+
+    working_s: Floats
+    """Kernels that move data or calculate."""
+    communication_s: Floats
+    prefill_s: Floats
+    launch_s: Floats
+    starved_s: Floats
+    """The GPU had nothing to do: the host or the queue kept it waiting."""
+    unplaced_s: Floats
+    """Measured time beyond the model's that draws power like work: slower work, not waiting."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ledger:
+    """Ledgers of many runs: arrays of shape (parts, runs), joules per output."""
+
+    parts: Floats
+    low: Floats
+    high: Floats
+    model_excess: Floats
+    """How many times the measurement the modelled parts were before scaling; 1 where they were below it."""
+
+
+def times_of(terms: Terms, measured: Measurement) -> Times:
+    """Divide the measured step by the model's parts.
+
+    Time beyond the model's is waiting as far as power fell as it does when a GPU waits: the energy above static
+    must then be that of the modelled work. As far as that energy grew with the time, it was work.
+    """
+    modelled_s = seconds_per_output_step(terms)
+    if isinstance(terms, LanguageTerms):
+        step = terms.step_s
+        working = step["weights"] + step["kv"] + step["sampling"]
+        communication, prefill = step["communication"], step["prefill"]
+        launch, starved = step["launch"], step["starved"]
+    else:
+        step = terms.batch_s
+        working, communication = step["steps"] + step["decode"], step["communication"]
+        prefill, launch, starved = np.zeros_like(working), step["start"], np.zeros_like(working)
+    starved = np.maximum(starved, 0.0)
+    longer = np.maximum(measured.step_s / modelled_s - 1.0, 0.0)
+    static_w, dynamic_j = static_power(terms, measured), dynamic_energy(terms)
+    seen_j = np.maximum((measured.power_w - static_w) * measured.step_s, 0.0)
+    grown = np.divide(seen_j, dynamic_j, out=np.ones_like(seen_j), where=dynamic_j > 0) - 1.0
+    waited = np.clip(1.0 - grown / np.maximum(longer, 1e-9), 0.0, 1.0)
+    excess = longer * modelled_s
+    # A run faster than the model did everything in less time: all parts shrink alike.
+    shrink = np.minimum(measured.step_s / modelled_s, 1.0)
+    return Times(
+        working_s=working * shrink,
+        communication_s=communication * shrink,
+        prefill_s=prefill * shrink,
+        launch_s=launch * shrink,
+        starved_s=starved * shrink + excess * waited,
+        unplaced_s=excess * (1.0 - waited),
+    )
+
+
+def static_power(terms: Terms, measured: Measurement) -> Floats:
+    """Return static power of all GPUs: measured loaded-idle power where there is one, else the model's."""
+    modelled = terms.power_parts_w["static"] + terms.power_parts_w["starved"]
+    return np.where(np.isnan(measured.loaded_idle_w), modelled, measured.loaded_idle_w)
+
+
+def dynamic_energy(terms: Terms) -> Floats:
+    """Return the modelled energy above static of one step or batch, joules."""
+    above = terms.power_w - terms.power_parts_w["static"] - terms.power_parts_w["starved"]
+    return above * seconds_per_output_step(terms)
+
+
+def modelled_parts(terms: Terms, measured: Measurement) -> PartArrays:
+    """Return the joules per output of every part but ``unexplained``, before they are fitted to the total."""
+    times, power = times_of(terms, measured), terms.power_parts_w
+    modelled_s = seconds_per_output_step(terms)
+    static_w = static_power(terms, measured)
+    waiting_s = times.launch_s + times.starved_s
+    working_s = np.maximum(measured.step_s - waiting_s, 0.0)
+    joules = {
+        Part.STATIC_WORKING: static_w * working_s,
+        Part.STATIC_STARVED: static_w * waiting_s + power["launch"] * modelled_s,
+        Part.WEIGHT_TRAFFIC: power["weights"] * modelled_s,
+        Part.KV_TRAFFIC: power["kv"] * modelled_s,
+        Part.COMPUTE: power["compute"] * modelled_s,
+        Part.COMMUNICATION: power["communication"] * modelled_s,
+        Part.PREFILL: power["prefill"] * modelled_s,
+    }
+    return {part: value / measured.outputs_per_step for part, value in joules.items()}
+
+
+def ledger_of(modelled: Modelled, measured: Measurement) -> Ledger:
+    """Return the ledgers of the runs of one form, with 90 % intervals from the calibration's uncertainty."""
+    point, excess = fitted(modelled_parts(modelled.terms, measured), measured.energy_j)
+    random = np.random.default_rng(1)
+    drawn = []
+    for terms in modelled.draws():
+        noise = np.exp(MEASUREMENT_SPREAD * random.standard_normal(len(modelled)))
+        drawn.append(fitted(modelled_parts(terms, measured), measured.energy_j * noise)[0])
+    low, high = np.quantile(np.stack(drawn), [0.05, 0.95], axis=0)
+    return Ledger(parts=point, low=np.minimum(low, point), high=np.maximum(high, point), model_excess=excess)
+
+
+def fitted(parts: Mapping[Part, Floats], total_j: Floats) -> tuple[Floats, Floats]:
+    """Make parts sum to the total: the rest is unexplained, an excess is scaled down.
+
+    Returns:
+        Parts in the order of ``PARTS``, shape (parts, runs), and the factor by which they exceeded the total.
+    """
+    stacked = np.stack([parts[part] for part in PARTS if part is not Part.UNEXPLAINED])
+    excess = np.maximum(stacked.sum(axis=0) / total_j, 1.0)
+    scaled = stacked / excess
+    rest = np.maximum(total_j - scaled.sum(axis=0), 0.0)
+    return np.vstack([scaled, rest]), excess

@@ -1,0 +1,168 @@
+"""Runs as the calibrated model sees them, and as it would see them were one limit relieved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from joulemap.catalog import Catalog, load_catalog
+from joulemap.diagnose.diagnosis import Bound
+from joulemap.errors import UnknownNameError
+from joulemap.physics.arrays import Floats
+from joulemap.predict.calibration import Calibration, FormCalibration, default_calibration
+from joulemap.predict.diffusion import DiffusionTerms
+from joulemap.predict.forms import FormName, FormRows, Models, form_of, form_rows, layout
+from joulemap.predict.frames import Index
+from joulemap.predict.language import LanguageTerms
+from joulemap.predict.language_rows import LanguageRows
+
+Terms = LanguageTerms | DiffusionTerms
+
+DRAWS = 48
+"""Vectors drawn from the calibration's covariance: enough for 5 % and 95 % points of a ledger's parts."""
+SEED = 20260123
+TWOFOLD = 2.0
+REMOVED = 1e6
+"""A relief so large that the limit is gone."""
+
+LIMITS: Mapping[FormName, Mapping[Bound, Mapping[str, int]]] = {
+    "language": {
+        Bound.MEMORY_BANDWIDTH: dict.fromkeys(
+            ("bandwidth", "expert_bandwidth", "kv_bandwidth", "latent_bandwidth"), 1
+        ),
+        Bound.COMPUTE: dict.fromkeys(("arithmetic", "arithmetic_fp8", "arithmetic_prefill"), 1),
+        Bound.COMMUNICATION: {"all_reduce": -1, "link_bandwidth": 1},
+        Bound.HOST: dict.fromkeys(
+            (
+                *("narrow_host_long", "narrow_host_pixels", "narrow_host_sequence"),
+                *("preprocess_image", "preprocess_video", "sample_sequence"),
+            ),
+            -1,
+        ),
+        Bound.LAUNCH_OVERHEAD: dict.fromkeys(
+            (
+                *("launch_attention", "launch_dense", "launch_experts", "launch_experts_fp8"),
+                *("launch_experts_fp4", "launch_recurrent", "launch_quantise", "launch_step"),
+                *("eager_dense", "eager_experts", "eager_recurrent"),
+            ),
+            -1,
+        ),
+        Bound.IMBALANCE: {"replica_prefill": -1},
+    },
+    "diffusion": {
+        Bound.MEMORY_BANDWIDTH: {"elementwise": 1},
+        Bound.COMPUTE: dict.fromkeys(("matrix", "attention", "decode_arithmetic"), 1),
+        Bound.COMMUNICATION: {
+            **dict.fromkeys(("exchange", "ring", "ring_attention"), -1),
+            **dict.fromkeys(("exchange_bandwidth", "ring_bandwidth"), 1),
+        },
+        Bound.LAUNCH_OVERHEAD: dict.fromkeys(("launch_block", "launch_step", "start"), -1),
+    },
+}
+"""For each limit, the coefficients that carry it: 1 for a rate (relief raises it), −1 for a time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Modelled:
+    """The runs of a table that one model form describes."""
+
+    form: FormName
+    index: Index
+    """Their positions in the table."""
+    rows: FormRows
+    calibration: FormCalibration
+    terms: Terms
+    """What the form says of them as they were run."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def relieved(self, bound: Bound, factor: float = TWOFOLD) -> Terms:
+        """Return what the form says with one limit relieved by a factor."""
+        return self.rows.terms(self.relieved_vector([bound], factor))
+
+    def relieved_vector(self, bounds: Sequence[Bound], factor: float) -> Floats:
+        """Return the calibration's vector with the coefficients of the given limits relieved by a factor."""
+        names = [c.name for c in self.rows.coefficients.coefficients]
+        vector = self.calibration.vector.copy()
+        for bound in bounds:
+            for name, direction in LIMITS[self.form].get(bound, {}).items():
+                vector[names.index(name)] += direction * np.log(factor)
+        return vector
+
+    def with_batch(self, batch: Floats) -> FormRows:
+        """Return the rows at another batch, the configured ceiling never below it."""
+        rows = self.rows.rows
+        if isinstance(rows, LanguageRows):
+            changed = replace(rows, batch=batch, ceiling=np.maximum(rows.ceiling, batch))
+            return replace(self.rows, rows=changed)
+        return replace(self.rows, rows=replace(rows, batch=batch))
+
+    def draws(self) -> Iterator[Terms]:
+        """Yield what the form says for vectors drawn from the calibration's covariance."""
+        random = np.random.default_rng(SEED)
+        mean, covariance = self.calibration.vector, self.calibration.covariance
+        # An eigen-decomposition bears a covariance that rounding left slightly indefinite.
+        values, vectors = np.linalg.eigh(covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        for _ in range(DRAWS):
+            yield self.rows.terms(mean + root @ random.standard_normal(len(mean)))
+
+
+def modelled_forms(
+    frame: pl.DataFrame,
+    *,
+    calibration: Calibration | None = None,
+    catalog: Catalog | None = None,
+    models: Models | None = None,
+) -> list[Modelled]:
+    """Return the runs of a table that the model can describe, by form.
+
+    A run is left out whose model or GPU the catalog does not know, or that lacks GPU count, batch or, for language
+    models, reply length.
+    """
+    fitted = calibration or default_calibration()
+    facts = catalog or load_catalog()
+    known: Models = {**facts.models, **(models or {})}
+    gpus = _known_gpus(frame, facts)
+    described = []
+    for form, own in fitted.forms.items():
+        ids = [i for i, model in known.items() if form_of(model) == form]
+        usable = (
+            pl.col("model_id").is_in(ids)
+            & pl.col("gpu_model").is_in(gpus)
+            & (pl.col("num_gpus") > 0)
+            & (pl.col("batch_size") > 0)
+        )
+        if form == "language":
+            usable &= pl.col("mean_output_tokens") > 0
+        index = frame.with_row_index("_row").filter(usable)["_row"].to_numpy().astype(np.intp)
+        if index.size == 0:
+            continue
+        rows = form_rows(form, frame[index.tolist()], facts, known, layout(form, own.gpus))
+        described.append(Modelled(form, index, rows, own, rows.terms(own.vector)))
+    return described
+
+
+def _known_gpus(frame: pl.DataFrame, catalog: Catalog) -> list[str]:
+    known = []
+    for name in frame["gpu_model"].drop_nulls().unique():
+        try:
+            catalog.gpu(name)
+        except UnknownNameError:
+            continue
+        known.append(name)
+    return known
+
+
+def energy_per_output(terms: Terms) -> Floats:
+    """Return modelled joules per output."""
+    return terms.power_w / terms.output_throughput_per_s
+
+
+def seconds_per_output_step(terms: Terms) -> Floats:
+    """Return the modelled time of one step (language) or one batch (diffusion), in seconds."""
+    return terms.mean_step_s if isinstance(terms, LanguageTerms) else terms.latency_s
