@@ -94,6 +94,14 @@ def test_a_reading_has_everything_in_our_units() -> None:
     assert meter.describe().devices[0].power_limit_w == 700.0
 
 
+def test_a_driver_that_refuses_a_whole_call_for_one_scope_loses_only_that() -> None:
+    fake = FakeNvml(1, clock=HandClock())
+    fake.gpus[0].strict_fields = True
+    (row,) = NvidiaMeter(fake, environment={}).read().rows
+    assert (row.power_w, row.power_average_w, row.memory_power_w) == (300.0, 300.0, 60.0)
+    assert row.missing == {"module_power_w": "Invalid Argument"}
+
+
 def test_a_throttle_reason_that_is_not_known_is_named_by_its_bit() -> None:
     assert throttle_names(0) == ""
     assert throttle_names(0x4000 | 0x1) == "idle+reason_0x4000"

@@ -57,6 +57,8 @@ class FakeGpu:
     """Functions by name, fields by id or by ``(id, scope)``, that this GPU does not support."""
     failing: dict[str, int] = field(default_factory=dict)
     """NVML error codes by function name, for faults that may pass."""
+    strict_fields: bool = False
+    """A field or scope that is not known fails the whole call, as with some drivers."""
     gpm: dict[int, float] = field(default_factory=lambda: dict(GPM_TRUTH))
 
     @property
@@ -197,6 +199,8 @@ class FakeNvml:
             if field_id in gpu.unsupported or (field_id, scope) in gpu.unsupported:
                 value.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED
             elif scope == pynvml.NVML_POWER_SCOPE_MODULE:
+                if gpu.strict_fields:
+                    raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
                 value.nvmlReturn = pynvml.NVML_ERROR_INVALID_ARGUMENT  # only superchips have a module
             else:
                 self._fill(gpu, value, field_id, scope)

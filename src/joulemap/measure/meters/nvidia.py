@@ -192,12 +192,12 @@ class _ProbedGpu:
         return found
 
     def _probe_fields(self) -> None:
-        try:
-            answers = self._field_values([ids for _, ids, _ in FIELDS])
-        except NvmlError as error:
-            self._transient((), error)
-            answers = [(None, str(error))] * len(FIELDS)
-        for (column, ids, factor), (value, reason) in zip(FIELDS, answers, strict=True):
+        # One by one: some drivers refuse a whole call for one field or scope that they do not know.
+        for column, ids, factor in FIELDS:
+            try:
+                ((value, reason),) = self._field_values([ids])
+            except NvmlError as error:
+                value, reason = None, self._transient((column,), error)[column]
             if value is None:
                 self.missing[column] = reason
             else:
