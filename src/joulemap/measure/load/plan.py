@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from joulemap.errors import UsageError
 from joulemap.measure.load.prompts import Prompts, SyntheticPrompts
+
+SEED_BITS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,9 @@ class LoadPlan:
     """The load ends after this time; ``None`` leaves it to ``max_requests`` or to whoever started it."""
     max_requests: int | None = None
     """The load ends after this many requests."""
-    seed: int = 0
+    seed: int = field(default_factory=lambda: secrets.randbits(SEED_BITS))
+    """Decides the prompts and arrivals; a fresh one for each plan, since a server whose prefix cache has seen
+    the same prompts before would answer with less work."""
     limits: Limits = field(default_factory=Limits)
     extra_body: Mapping[str, object] = field(default_factory=dict)
     """Fields added to every request's body, for example ``{"temperature": 0}``."""

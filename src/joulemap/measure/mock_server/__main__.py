@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from joulemap.measure.mock_server import __doc__ as about
-from joulemap.measure.mock_server.behaviour import MockBehaviour
+from joulemap.measure.mock_server.behaviour import Fault, MockBehaviour
 from joulemap.measure.mock_server.server import serve
 
 
@@ -21,7 +21,9 @@ def main() -> None:
     parser.add_argument("--key")
     for field in fields(MockBehaviour):
         default = field.default
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), default=default)
+        choices = ["", *Fault] if field.name == "fault" else None
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=type(default), default=default, choices=choices)
     options = vars(parser.parse_args())
     port, certificate, key = options.pop("port"), options.pop("certificate"), options.pop("key")
     tls = (certificate, key) if certificate else None

@@ -1,0 +1,1 @@
+"""Engines that joulemap brings along, for machines without a server to measure."""
