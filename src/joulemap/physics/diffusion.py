@@ -104,7 +104,7 @@ def diffusion_volume(
         hidden_size=float(max(b.hidden_size for b in model.blocks)),
         joint=float(any(b.streams == 2 or b.tokens == "both" for b in model.blocks)),
         samples=2.0 if model.guidance == "cfg" else 1.0,
-        text_flops=sum(float(linear_flops(e.max_tokens, e.params)) for e in model.text_encoders),
+        text_flops=sum(float(linear_flops(e.max_tokens, e.params or 0)) for e in model.text_encoders),
         pixels=float(height_px * width_px * frames),
         deep_decoder=float(model.vae.spatial_compression >= 32),
     )

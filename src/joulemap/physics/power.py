@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from joulemap.physics.arrays import FloatOrArray
 
 CAP_SHARPNESS = 6.0
@@ -43,7 +41,7 @@ def capped(power_w: FloatOrArray, cap_w: FloatOrArray) -> FloatOrArray:
     >>> round(float(capped(100.0, 700.0)), 3), round(float(capped(1e6, 700.0)), 3)
     (100.0, 700.0)
     """
-    ratio = np.minimum(power_w / cap_w, 1e6)
+    ratio = power_w / cap_w
     return power_w / (1.0 + ratio**CAP_SHARPNESS) ** (1.0 / CAP_SHARPNESS)
 
 
