@@ -29,5 +29,5 @@ def test_sampling_costs_at_most_one_percent_of_a_core() -> None:
         f"({ratio / (RATE_HZ * GPUS) * 1e6:.0f} µs a GPU and read), {status.reads} reads, {status.skipped} skipped"
     )
     assert status.error is None
-    assert abs(status.reads - expected) <= 3
+    assert abs(status.reads + status.skipped - expected) <= 3
     assert ratio <= LIMIT
