@@ -10,15 +10,23 @@ The names below are loaded when first used, so that ``import joulemap`` costs ne
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from joulemap.diagnose.breakdown import Breakdown, breakdown
+    from joulemap.diagnose.diagnose import diagnose
+    from joulemap.diagnose.diagnosis import Diagnosis, Finding
     from joulemap.diagnose.explain import explain
     from joulemap.diagnose.explanation import Explanation, Factor
     from joulemap.errors import JoulemapError
     from joulemap.measure.doctor import Examination, examine_machine
+    from joulemap.predict.backtest import Backtest, backtest
+    from joulemap.predict.calibration import Calibration, calibrate
+    from joulemap.predict.predict import predict_many
+    from joulemap.predict.single import predict
     from joulemap.records import (
         Basis,
         Deployment,
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
         Validity,
         Workload,
     )
+    from joulemap.records.estimate import Estimate
     from joulemap.store.importers import import_path
     from joulemap.store.run_store import RunStore, open_store
     from joulemap.store.selector import find_run, select
@@ -40,13 +49,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Backtest",
     "Basis",
     "Breakdown",
+    "Calibration",
     "Claim",
     "Deployment",
+    "Diagnosis",
+    "Estimate",
     "Examination",
     "Explanation",
     "Factor",
+    "Finding",
     "JoulemapError",
     "LengthDistribution",
     "Measured",
@@ -59,26 +73,38 @@ __all__ = [
     "Validity",
     "Workload",
     "__version__",
+    "backtest",
     "breakdown",
+    "calibrate",
+    "diagnose",
     "examine_machine",
     "explain",
     "find_run",
     "import_path",
     "open_store",
+    "predict",
+    "predict_many",
     "reproduce",
     "select",
 ]
 
 _HOMES = {
     "joulemap.diagnose.breakdown": ("Breakdown", "breakdown"),
+    "joulemap.diagnose.diagnose": ("diagnose",),
+    "joulemap.diagnose.diagnosis": ("Diagnosis", "Finding"),
     "joulemap.diagnose.explain": ("explain",),
     "joulemap.diagnose.explanation": ("Explanation", "Factor"),
     "joulemap.errors": ("JoulemapError",),
     "joulemap.measure.doctor": ("Examination", "examine_machine"),
+    "joulemap.predict.backtest": ("Backtest", "backtest"),
+    "joulemap.predict.calibration": ("Calibration", "calibrate"),
+    "joulemap.predict.predict": ("predict_many",),
+    "joulemap.predict.single": ("predict",),
     "joulemap.records": (
         *("Basis", "Deployment", "LengthDistribution", "Measured", "Modality", "OutputUnit"),
         *("Provenance", "Quantity", "Run", "Validity", "Workload"),
     ),
+    "joulemap.records.estimate": ("Estimate",),
     "joulemap.store.importers": ("import_path",),
     "joulemap.store.run_store": ("RunStore", "open_store"),
     "joulemap.store.selector": ("find_run", "select"),
@@ -101,3 +127,18 @@ if not TYPE_CHECKING:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Face(ModuleType):
+    """This package as a module whose public functions stay what they are.
+
+    Python binds an imported subpackage to its parent: importing ``joulemap.predict`` would put the package in
+    the place of the function ``joulemap.predict``.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
