@@ -65,7 +65,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         for line in finding.evidence:
             out.print(f"     shown by: {line}")
         out.print(f"     change:   {finding.lever}")
-        if finding.change.energy_per_output is not None:
+        if finding.change.energy_ratio is not None:
             out.print(f"     it buys:  {_bought(finding.change)}")
         out.print(f"     wrong if: {finding.falsified_by}\n")
     if not diagnosis.findings:
@@ -75,12 +75,12 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
 
 
 def _bought(change: Change) -> str:
-    energy, low, high = change.energy_per_output, change.energy_low, change.energy_high
+    energy, low, high = change.energy_ratio, change.energy_ratio_min, change.energy_ratio_max
     parts = [f"{100 * ((energy or 1) - 1):+.0f} % energy per output"]
     if low is not None and high is not None:
         parts[0] += f" (90 %: {100 * (low - 1):+.0f} to {100 * (high - 1):+.0f} %)"
-    if change.latency is not None:
-        parts.append(f"{100 * (change.latency - 1):+.0f} % latency")
-    if change.throughput is not None:
-        parts.append(f"{100 * (change.throughput - 1):+.0f} % throughput")
+    if change.latency_ratio is not None:
+        parts.append(f"{100 * (change.latency_ratio - 1):+.0f} % latency")
+    if change.throughput_ratio is not None:
+        parts.append(f"{100 * (change.throughput_ratio - 1):+.0f} % throughput")
     return ", ".join(parts) + f"; {change.basis.value}"

@@ -64,11 +64,11 @@ def predicted_changes(
         spread = math.exp(Z90 * spreads[position])
         energy = float(ratios[0])
         changes[case][name] = Change(
-            energy_per_output=energy,
-            energy_low=energy / spread,
-            energy_high=energy * spread,
-            latency=float(ratios[1]),
-            throughput=float(ratios[2]),
+            energy_ratio=energy,
+            energy_ratio_min=energy / spread,
+            energy_ratio_max=energy * spread,
+            latency_ratio=float(ratios[1]),
+            throughput_ratio=float(ratios[2]),
             basis=Basis.MODELLED,
         )
     return changes

@@ -45,7 +45,7 @@ class SeenOfBatch:
 
     kv_utilization: Floats
     """Measured KV-cache utilisation; not a number where it was not measured."""
-    waiting: Floats
+    requests_waiting: Floats
     """Measured requests in the engine's queue; likewise."""
     sweep_ended: NDArray[np.bool_]
     """The run is its series' largest batch, while the same model and task went further with more memory."""
@@ -55,21 +55,21 @@ class SeenOfBatch:
 class Bounds:
     """Gains of many runs."""
 
-    gains: Floats
+    gain_ratio: Floats
     """Energy now over energy with the limit relieved twofold, shape (bounds, runs), in the order of ``ORDER``."""
-    ranked: Floats
+    ranked_ratio: Floats
     """The same, causes preferred to their effects: what the verdict is read from."""
-    batch_gain: Floats
+    batch_gain_ratio: Floats
     """Energy now over energy at twice the batch, whatever holds it."""
     batch_holder: list[Bound]
     """Which limit holds each run's batch."""
 
     def of(self, run: int) -> tuple[Bound, float, Bound | None]:
         """Return a run's bound, its margin over the next in the ranking (1 is a tie), and the next."""
-        order = np.argsort(-self.ranked[:, run], kind="stable")
+        order = np.argsort(-self.ranked_ratio[:, run], kind="stable")
         first, second = order[0], order[1]
-        margin = float(self.ranked[first, run] / self.ranked[second, run])
-        next_bound = ORDER[second] if self.gains[second, run] > 1.0 else None
+        margin = float(self.ranked_ratio[first, run] / self.ranked_ratio[second, run])
+        next_bound = ORDER[second] if self.gain_ratio[second, run] > 1.0 else None
         return ORDER[first], margin, next_bound
 
 
@@ -100,7 +100,9 @@ def bounds_of(modelled: Modelled, measured: Measurement, times: Times, seen: See
     for bound in BATCH_BOUNDS:
         preference[ORDER.index(bound)] = np.where(batch_gains >= UNSATURATED, UPSTREAM["batch"], 1.0)
     preference[ORDER.index(Bound.HOST)] = np.where(starved, UPSTREAM["host"], 1.0)
-    return Bounds(gains=gains, ranked=gains * preference, batch_gain=batch_gains, batch_holder=holders)
+    return Bounds(
+        gain_ratio=gains, ranked_ratio=gains * preference, batch_gain_ratio=batch_gains, batch_holder=holders
+    )
 
 
 def batch_holder(modelled: Modelled, measured: Measurement, times: Times, seen: SeenOfBatch) -> list[Bound]:
@@ -121,7 +123,7 @@ def batch_holder(modelled: Modelled, measured: Measurement, times: Times, seen: 
     starved = times.starved_s > WAITED * measured.step_s
     ended = seen.sweep_ended & (rows.batch > WITHIN_REACH * terms.batch_ceiling)
     room &= ~(ended & ~known & (times.starved_s < STARVED * measured.step_s))
-    queued = np.nan_to_num(seen.waiting, nan=0.0) > 1.0
+    queued = np.nan_to_num(seen.requests_waiting, nan=0.0) > 1.0
     holders = []
     for run in range(len(modelled)):
         if not room[run]:
@@ -180,6 +182,6 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
 
     return SeenOfBatch(
         kv_utilization=column("kv_cache_utilization"),
-        waiting=column("requests_waiting"),
+        requests_waiting=column("requests_waiting"),
         sweep_ended=np.array(ended, dtype=bool),
     )

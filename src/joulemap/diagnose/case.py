@@ -24,9 +24,9 @@ class Case:
     bound_by: Bound
     batch_holder: Bound
     """What keeps the batch from growing, whether or not that binds."""
-    gains: Mapping[Bound, float]
+    gain_ratio: Mapping[Bound, float]
     """Energy now over energy with each limit relieved twofold."""
-    batch_gain: float
+    batch_gain_ratio: float
     """Energy now over energy at twice the batch, whatever holds it."""
     changes: Mapping[str, Change]
     """Predicted change of each alternative that this run has, by the finding's name."""

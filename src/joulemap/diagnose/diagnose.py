@@ -147,8 +147,8 @@ def _diagnoses(
             shares={p.part: p.joules_per_output / row["energy_per_output_j"] for p in parts},
             bound_by=bound,
             batch_holder=holder,
-            gains=dict(zip(ORDER, bounds.gains[:, position].tolist(), strict=True)),
-            batch_gain=float(bounds.batch_gain[position]),
+            gain_ratio=dict(zip(ORDER, bounds.gain_ratio[:, position].tolist(), strict=True)),
+            batch_gain_ratio=float(bounds.batch_gain_ratio[position]),
             changes=changes[case_index],
             series=curves.of(row),
             siblings=siblings_of(row, curves),
@@ -171,7 +171,7 @@ def _diagnoses(
                     bound_margin=margin,
                     next_bound=next_bound,
                     findings=findings_of(case),
-                    notes=_notes(row, float(ledger.model_excess[position])),
+                    notes=_notes(row, float(ledger.model_excess_ratio[position])),
                 ),
             )
         )
@@ -194,7 +194,7 @@ def _importance(finding: Finding) -> tuple[bool, float]:
 
 
 def _parts(ledger: Ledger, run: int, total_j: float, basis: Basis) -> tuple[LedgerPart, ...]:
-    values = ledger.parts[:, run].tolist()
+    values = ledger.parts_j[:, run].tolist()
     # Rounding in the sums is put right in the largest part, so that the ledger is exact.
     largest = max(range(len(values)), key=values.__getitem__)
     values[largest] += total_j - math.fsum(values)
@@ -202,8 +202,8 @@ def _parts(ledger: Ledger, run: int, total_j: float, basis: Basis) -> tuple[Ledg
         LedgerPart(
             part=part,
             joules_per_output=value,
-            low=min(float(ledger.low[i, run]), value),
-            high=max(float(ledger.high[i, run]), value),
+            low=min(float(ledger.low_j[i, run]), value),
+            high=max(float(ledger.high_j[i, run]), value),
             basis=weakest(basis, Basis.MODELLED),
         )
         for i, (part, value) in enumerate(zip(PARTS, values, strict=True))

@@ -87,22 +87,22 @@ class AboveIdeal:
 class Change:
     """What pulling a lever is predicted to do: ratios of new to old, with 90 % intervals."""
 
-    energy_per_output: float | None = None
-    energy_low: float | None = None
-    energy_high: float | None = None
-    latency: float | None = None
+    energy_ratio: float | None = None
+    energy_ratio_min: float | None = None
+    energy_ratio_max: float | None = None
+    latency_ratio: float | None = None
     """Of the inter-token latency; for diffusion, of the batch latency."""
-    throughput: float | None = None
+    throughput_ratio: float | None = None
     basis: Basis = Basis.MODELLED
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
-            "energy_per_output_ratio": self.energy_per_output,
-            "low": self.energy_low,
-            "high": self.energy_high,
-            "latency_ratio": self.latency,
-            "throughput_ratio": self.throughput,
+            "energy_per_output_ratio": self.energy_ratio,
+            "low": self.energy_ratio_min,
+            "high": self.energy_ratio_max,
+            "latency_ratio": self.latency_ratio,
+            "throughput_ratio": self.throughput_ratio,
             "basis": self.basis.value,
         }
 

@@ -3,7 +3,7 @@
 Energies of traffic and arithmetic belong to the work, so the model's figures for the work of a step are taken as
 they are; static energy belongs to time, so it is static power over the time that was *measured*. What the parts
 fall short of the measurement is unexplained. Where they exceed it they are scaled down together, because the
-model's absolute level is less certain than its proportions; how much is told as ``model_excess``.
+model's absolute level is less certain than its proportions; how much is told as ``model_excess_ratio``.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Times:
 class Ledger:
     """Ledgers of many runs: arrays of shape (parts, runs), joules per output."""
 
-    parts: Floats
-    low: Floats
-    high: Floats
-    model_excess: Floats
+    parts_j: Floats
+    low_j: Floats
+    high_j: Floats
+    model_excess_ratio: Floats
     """How many times the measurement the modelled parts were before scaling; 1 where they were below it."""
 
 
@@ -141,7 +141,9 @@ def ledger_of(modelled: Modelled, measured: Measurement) -> Ledger:
         noise = np.exp(MEASUREMENT_SPREAD * random.standard_normal(len(modelled)))
         drawn.append(fitted(modelled_parts(terms, measured), measured.energy_j * noise)[0])
     low, high = np.quantile(np.stack(drawn), [0.05, 0.95], axis=0)
-    return Ledger(parts=point, low=np.minimum(low, point), high=np.maximum(high, point), model_excess=excess)
+    return Ledger(
+        parts_j=point, low_j=np.minimum(low, point), high_j=np.maximum(high, point), model_excess_ratio=excess
+    )
 
 
 def fitted(parts: Mapping[Part, Floats], total_j: Floats) -> tuple[Floats, Floats]:

@@ -30,14 +30,14 @@ def alternative(frame: pl.DataFrame) -> pl.DataFrame:
 
 def find(case: Case) -> Finding | None:
     """Find it where the ceiling is filled, memory has room, and a larger batch saves energy."""
-    if case.batch_holder is not Bound.APPLICATION_LIMIT or case.batch_gain < WORTH:
+    if case.batch_holder is not Bound.APPLICATION_LIMIT or case.batch_gain_ratio < WORTH:
         return None
     higher = [
         row
         for row in (case.series.rows if case.series else ())
         if row["batch_size"] > 1.2 * case.batch and row["energy_per_output_j"] < case.energy_j
     ]
-    change: Change = case.changes.get(NAME) or relief(case.batch_gain)
+    change: Change = case.changes.get(NAME) or relief(case.batch_gain_ratio)
     evidence = [f"{case.batch:.0f} of {case.row['batch_ceiling']:g} allowed requests ran together"]
     room = case.latent("memory_available_bytes")
     if room is not None:

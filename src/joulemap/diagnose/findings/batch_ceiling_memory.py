@@ -24,9 +24,9 @@ def alternative(frame: pl.DataFrame) -> pl.DataFrame:
 
 def find(case: Case) -> Finding | None:
     """Find it where memory holds the batch and a larger one would save energy."""
-    if case.batch_holder is not Bound.MEMORY_CAPACITY or case.batch_gain < WORTH or not case.is_token:
+    if case.batch_holder is not Bound.MEMORY_CAPACITY or case.batch_gain_ratio < WORTH or not case.is_token:
         return None
-    change: Change = case.changes.get(NAME) or relief(case.batch_gain)
+    change: Change = case.changes.get(NAME) or relief(case.batch_gain_ratio)
     usage = case.latents.get("kv_cache_utilization")
     evidence = [f"{case.batch:.0f} requests ran together under a ceiling of {case.row['batch_ceiling']:g}"]
     if usage is not None:

@@ -24,7 +24,7 @@ def find(case: Case) -> Finding | None:
     if bandwidth is None or compute is None or max(bandwidth, compute) > LITTLE or starved > LITTLE:
         return None
     drawn = case.latent("power_of_limit")
-    if (case.batch_gain > SATURATED and case.is_token) or drawn is None or drawn > HARD_AT_WORK:
+    if (case.batch_gain_ratio > SATURATED and case.is_token) or drawn is None or drawn > HARD_AT_WORK:
         return None
     static = case.shares.get(Part.STATIC_WORKING, 0.0) + case.shares.get(Part.STATIC_STARVED, 0.0)
     change = relief(1.0 / max(1.0 - 0.5 * static, 0.1), spread=0.5)

@@ -16,7 +16,7 @@ def find(case: Case) -> Finding | None:
     starved = case.latents.get("starved_fraction")
     if starved is None or starved.value < STARVED:
         return None
-    change = relief(case.gains.get(Bound.HOST, 1.0) ** 2)
+    change = relief(case.gain_ratio.get(Bound.HOST, 1.0) ** 2)
     evidence = [f"the GPUs waited {starved.value:.0%} of the time ({starved.basis.value})"]
     usage = case.latents.get("kv_cache_utilization")
     if usage is not None and usage.value < 0.5:

@@ -16,12 +16,12 @@ WORTH = 1.15
 def find(case: Case) -> Finding | None:
     """Find it where experts are read for few tokens each."""
     experts = _experts(case.row["model_id"])
-    if experts is None or case.shares.get(Part.WEIGHT_TRAFFIC, 0.0) < MUCH or case.batch_gain < WORTH:
+    if experts is None or case.shares.get(Part.WEIGHT_TRAFFIC, 0.0) < MUCH or case.batch_gain_ratio < WORTH:
         return None
     count, per_token = experts
     touched = 1.0 - (1.0 - per_token / count) ** case.batch
     tokens_each = case.batch * per_token / (count * touched)
-    change = relief(case.batch_gain)
+    change = relief(case.batch_gain_ratio)
     return Finding(
         name=NAME,
         cause="the tokens of a batch choose different experts, so that nearly all are read for a few tokens each",

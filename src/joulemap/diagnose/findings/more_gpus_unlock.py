@@ -47,7 +47,7 @@ def find(case: Case) -> Finding | None:
     else:
         change, gpus = case.changes.get(NAME), 2 * (case.row["num_gpus"] or 1)
         evidence.append("modelled: twice the GPUs with four times the batch")
-    if change is None or change.energy_per_output is None or change.energy_per_output > WORTH:
+    if change is None or change.energy_ratio is None or change.energy_ratio > WORTH:
         return None
     evidence.append(f"this run: {described(case.row)}")
     return Finding(

@@ -26,9 +26,9 @@ def alternative(frame: pl.DataFrame) -> pl.DataFrame:
 
 def find(case: Case) -> Finding | None:
     """Find it where attention is data-parallel and undivided attention would save energy."""
-    if (case.row["data_parallel"] or 1) < 2 or case.gains.get(Bound.IMBALANCE, 1.0) < WORTH:
+    if (case.row["data_parallel"] or 1) < 2 or case.gain_ratio.get(Bound.IMBALANCE, 1.0) < WORTH:
         return None
-    change: Change = case.changes.get(NAME) or relief(case.gains[Bound.IMBALANCE] ** 2)
+    change: Change = case.changes.get(NAME) or relief(case.gain_ratio[Bound.IMBALANCE] ** 2)
     evidence = [f"{case.row['data_parallel']} replicas of the attention layers"]
     whole = [r for r in case.beside("precision") if (r["data_parallel"] or 1) == 1]
     if whole:

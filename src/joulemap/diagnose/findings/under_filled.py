@@ -12,9 +12,9 @@ WORTH = 1.08
 
 def find(case: Case) -> Finding | None:
     """Find it where neither the ceiling, memory nor the host holds the batch."""
-    if case.batch_holder is not Bound.UNDER_FILLED or case.batch_gain < WORTH:
+    if case.batch_holder is not Bound.UNDER_FILLED or case.batch_gain_ratio < WORTH:
         return None
-    change: Change = case.changes.get("batch-ceiling-by-configuration") or relief(case.batch_gain)
+    change: Change = case.changes.get("batch-ceiling-by-configuration") or relief(case.batch_gain_ratio)
     return Finding(
         name=NAME,
         cause="demand is too low to fill the batch: weights are read and static power is drawn for few requests",

@@ -32,11 +32,11 @@ def measured_change(now: Mapping[str, Any], then: Mapping[str, Any]) -> Change:
     spread = math.exp(Z90 * math.sqrt(2.0) * REPEAT_SPREAD)
     energy = then["energy_per_output_j"] / now["energy_per_output_j"]
     return Change(
-        energy_per_output=energy,
-        energy_low=energy / spread,
-        energy_high=energy * spread,
-        latency=_ratio(then, now, "itl_median_s") or _ratio(then, now, "latency_median_s"),
-        throughput=_ratio(then, now, "output_throughput_per_s"),
+        energy_ratio=energy,
+        energy_ratio_min=energy / spread,
+        energy_ratio_max=energy * spread,
+        latency_ratio=_ratio(then, now, "itl_median_s") or _ratio(then, now, "latency_median_s"),
+        throughput_ratio=_ratio(then, now, "output_throughput_per_s"),
         basis=Basis.MEASURED,
     )
 
@@ -44,20 +44,20 @@ def measured_change(now: Mapping[str, Any], then: Mapping[str, Any]) -> Change:
 def relief(gain: float, *, spread: float = 0.15) -> Change:
     """Return the change that relieving a limit is modelled to bring, from its gain."""
     width = math.exp(Z90 * spread * min(math.log(max(gain, 1.0)) + 0.05, 1.0))
-    return Change(energy_per_output=1.0 / gain, energy_low=1.0 / gain / width, energy_high=width / gain)
+    return Change(energy_ratio=1.0 / gain, energy_ratio_min=1.0 / gain / width, energy_ratio_max=width / gain)
 
 
 def confidence_of(change: Change) -> float:
     """Return the probability that a change saves energy, from its interval."""
-    if change.energy_per_output is None or change.energy_low is None or change.energy_high is None:
+    if change.energy_ratio is None or change.energy_ratio_min is None or change.energy_ratio_max is None:
         return 0.5
-    spread = (math.log(change.energy_high) - math.log(change.energy_low)) / (2.0 * Z90)
-    return float(ndtr(-math.log(change.energy_per_output) / max(spread, 1e-6)))
+    spread = (math.log(change.energy_ratio_max) - math.log(change.energy_ratio_min)) / (2.0 * Z90)
+    return float(ndtr(-math.log(change.energy_ratio) / max(spread, 1e-6)))
 
 
 def weight_of(change: Change) -> float:
     """Return the energy at stake as a logarithm; 0 for a change that saves nothing."""
-    return max(-math.log(change.energy_per_output), 0.0) if change.energy_per_output else 0.0
+    return max(-math.log(change.energy_ratio), 0.0) if change.energy_ratio else 0.0
 
 
 def described(row: Mapping[str, Any]) -> str:
