@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from joulemap.cli.app import run
+from joulemap.diagnose.diagnosis import Bound, Part
+from joulemap.predict.predict import LATENTS, OUTCOMES
 from joulemap.records import Deployment, Measured, Workload
 from joulemap.records.run import unit_of
 from joulemap.store.importers.registry import OWN_FORMATS
@@ -100,6 +102,13 @@ def test_each_measured_quantity_is_named_with_its_unit(name: str) -> None:
     (row,) = [cells for cells in _table_rows() if cells[0] == f"`{name}`"]
     assert row[2] == unit_of(name)
     assert row[3]
+
+
+def test_what_is_predicted_and_diagnosed_is_named() -> None:
+    named = {cells[0].strip("`") for cells in _table_rows()}
+    predicted = {name for names in (*OUTCOMES.values(), *LATENTS.values()) for name in names}
+    assert predicted <= named
+    assert {word.value for word in (*Part, *Bound)} <= named
 
 
 @pytest.mark.parametrize("record", [Workload, Deployment])
