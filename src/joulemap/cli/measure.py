@@ -27,6 +27,7 @@ from joulemap.records import Run
 from joulemap.store.run_store import RunStore
 
 if TYPE_CHECKING:
+    from joulemap.measure.in_process.diffusion import DiffusionPlan
     from joulemap.measure.in_process.levels import InProcessPlan
 
 
@@ -115,7 +116,13 @@ def campaign_of(request: MeasureRequest) -> Campaign:
         from joulemap.measure.in_process.levels import InProcessCampaign
 
         return InProcessCampaign(in_process_plan(request))
-    raise NotImplementedError
+    if request.in_process.diffusers is not None:
+        from joulemap.measure.in_process.diffusion import DiffusionCampaign
+
+        return DiffusionCampaign(diffusion_plan(request))
+    from joulemap.cli.measure_server import embedded_campaign, server_campaign
+
+    return embedded_campaign(request) if request.url is None else server_campaign(request)
 
 
 def in_process_plan(request: MeasureRequest) -> InProcessPlan:
@@ -137,6 +144,23 @@ def in_process_plan(request: MeasureRequest) -> InProcessPlan:
         output_tokens=load.output_tokens or 512,
         static=options.static_batch,
         cuda_graph=options.cuda_graph,
+    )
+
+
+def diffusion_plan(request: MeasureRequest) -> DiffusionPlan:
+    """Return what to draw in this process."""
+    from joulemap.measure.in_process.diffusion import DiffusionPlan
+
+    options = request.in_process
+    return DiffusionPlan(
+        name=options.diffusers or "",
+        batches=whole_numbers(options.batch, "--batch"),
+        steps=options.steps,
+        height_px=options.height,
+        width_px=options.width,
+        frames=options.frames,
+        device=options.device,
+        precision=request.server.precision or "bfloat16",
     )
 
 

@@ -91,8 +91,7 @@ class View:
 
     def _kv_cache(self) -> float | None:
         """Return the share of the KV cache that the engine uses, ``None`` where it does not tell."""
-        reading = None if self._instruments is None else self._instruments.latest("telemetry")
-        return None if reading is None else reading.rows[0].kv_cache_utilization
+        return None if self._instruments is None else self._instruments.kv_cache_utilization()
 
     def level_ends(self, name: str, run: Run | None, why: str) -> None:
         """Say what became of a level."""

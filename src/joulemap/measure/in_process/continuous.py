@@ -182,10 +182,14 @@ class ContinuousServing:
             if self._loaded.device.type == "cuda":
                 self._loaded.torch.cuda.empty_cache()
 
+    def outputs_between(self, begin_s: float, end_s: float) -> float:
+        """Return the tokens of a window."""
+        return self._log.outputs_between(begin_s, end_s)
+
     def done(self, begin_s: float, end_s: float) -> WorkDone:
         """Return the requests and tokens of a window."""
         progress = self._log.read()
-        outputs = float(np.diff(np.interp([begin_s, end_s], progress.time_s, progress.outputs))[0])
+        outputs = self._log.outputs_between(begin_s, end_s)
         finished = np.array(self._finished, dtype=np.float64).reshape(-1, 4)
         finished = finished[between(finished[:, 0], begin_s, end_s)]
         gaps = np.array(self._gaps, dtype=np.float64).reshape(-1, 2)

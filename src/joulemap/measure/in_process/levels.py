@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from joulemap.catalog import load_catalog
-from joulemap.errors import UnknownNameError
 from joulemap.measure.in_process.language_model import LoadedModel, ModelChoice, load_language_model
-from joulemap.measure.in_process.libraries import device_of, gpu_uuid, load
+from joulemap.measure.in_process.libraries import load
+from joulemap.measure.in_process.metering import narrowed
 from joulemap.measure.in_process.static_decode import ATTENTION, StaticDecode, StaticShape, register_attention
-from joulemap.measure.meters.meter import DeviceKind
 from joulemap.measure.session.instruments import Instruments
 from joulemap.measure.session.opening import MeterRequest
 from joulemap.measure.session.session import Level
@@ -45,7 +43,7 @@ def load_for(plan: InProcessPlan) -> LoadedModel:
     return load_language_model(plan.model, attention=ATTENTION)
 
 
-def levels_of(plan: InProcessPlan, loaded: LoadedModel, device_names: Sequence[str]) -> list[Level]:
+def levels_of(plan: InProcessPlan, loaded: LoadedModel, gpu_model: str | None) -> list[Level]:
     """Return one level a batch size."""
     return [
         Level(
@@ -57,7 +55,7 @@ def levels_of(plan: InProcessPlan, loaded: LoadedModel, device_names: Sequence[s
                 mean_output_tokens=float(plan.output_tokens),
                 max_concurrency=batch,
             ),
-            deployment=deployment_of(loaded, device_names, max_num_seqs=batch),
+            deployment=deployment_of(loaded, gpu_model, max_num_seqs=batch),
             notes=loaded.notes,
         )
         for batch in plan.batches
@@ -73,7 +71,7 @@ def _maker(plan: InProcessPlan, loaded: LoadedModel, batch: int) -> Callable[[],
     return lambda: ContinuousServing(loaded, shape)
 
 
-def deployment_of(loaded: LoadedModel, device_names: Sequence[str], *, max_num_seqs: int) -> Deployment:
+def deployment_of(loaded: LoadedModel, gpu_model: str | None, *, max_num_seqs: int) -> Deployment:
     """Return the deployment of a model in this process."""
     import transformers
 
@@ -81,7 +79,7 @@ def deployment_of(loaded: LoadedModel, device_names: Sequence[str], *, max_num_s
     return Deployment(
         model_id=loaded.model_id,
         nickname=loaded.nickname,
-        gpu_model=short_name(device_names[0]) if on_gpu and device_names else None,
+        gpu_model=gpu_model,
         num_gpus=1 if on_gpu else None,
         weight_precision=loaded.precision,
         kv_cache_precision=str(loaded.model.dtype).removeprefix("torch."),
@@ -92,14 +90,6 @@ def deployment_of(loaded: LoadedModel, device_names: Sequence[str], *, max_num_s
         engine="transformers",
         engine_version=str(transformers.__version__),
     )
-
-
-def short_name(name: str) -> str:
-    """Return the catalog's short name of a GPU, or the maker's where the catalog has none."""
-    try:
-        return load_catalog().gpu(name).id
-    except UnknownNameError:
-        return name
 
 
 class InProcessCampaign:
@@ -114,14 +104,7 @@ class InProcessCampaign:
     def meter_request(self, request: MeterRequest) -> MeterRequest:
         """Return the request for the one GPU that the model will be on, or for the CPU."""
         torch = load("torch", extra="transformers", needed_for="--transformers")
-        device = device_of(torch, self._plan.model.device)
-        uuid = gpu_uuid(torch, device)
-        if uuid is None:
-            return replace(request, work_kind=DeviceKind.CPU)
-        # A single GPU is the one that is visible; only among several must it be told which.
-        if request.options.gpus is not None or request.names or torch.cuda.device_count() == 1:
-            return replace(request, work_kind=DeviceKind.GPU)
-        return replace(request, work_kind=DeviceKind.GPU, options=replace(request.options, gpus=(uuid,)))
+        return narrowed(torch, self._plan.model.device, request)
 
     def start(self, instruments: Instruments, tell: Callable[[str], None]) -> None:
         """Load the model."""
@@ -136,7 +119,7 @@ class InProcessCampaign:
         """Return one level a batch size."""
         if self._loaded is None:
             return []
-        return levels_of(self._plan, self._loaded, instruments.device_names())
+        return levels_of(self._plan, self._loaded, instruments.gpu_model())
 
     def close(self) -> None:
         """Let go of the model."""

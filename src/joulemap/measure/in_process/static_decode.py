@@ -239,12 +239,16 @@ class StaticDecode:
         if self._loaded.device.type == "cuda":
             self._torch.cuda.empty_cache()
 
+    def outputs_between(self, begin_s: float, end_s: float) -> float:
+        """Return the tokens of a window."""
+        return self._log.outputs_between(begin_s, end_s)
+
     def done(self, begin_s: float, end_s: float) -> WorkDone:
         """Return the steps of a window."""
         progress = self._log.read()
         inside = between(progress.time_s, begin_s, end_s)
         steps_s = np.diff(progress.time_s[inside])
-        outputs = float(np.diff(np.interp([begin_s, end_s], progress.time_s, progress.outputs))[0])
+        outputs = self._log.outputs_between(begin_s, end_s)
         measured: dict[str, float] = {}
         if len(steps_s):
             p50, p90, p95, p99 = np.percentile(steps_s, [50, 90, 95, 99])

@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from joulemap.catalog import load_catalog
 from joulemap.clock import Clock, SystemClock
-from joulemap.errors import JoulemapError, MeterError
+from joulemap.errors import JoulemapError, MeterError, UnknownNameError
 from joulemap.measure.activity.activity import QUANTITIES, activity_between
 from joulemap.measure.meters.energy import WindowEnergy, energy_between
 from joulemap.measure.meters.meter import DeviceKind, DeviceReading, Meter, MeterDescription, Source
 from joulemap.measure.meters.sampler import Sampler
+from joulemap.measure.telemetry.recorder import TelemetryRecorder
 from joulemap.records import Basis, Quantity
 
 Series = NDArray[np.float64]
@@ -24,16 +26,14 @@ Series = NDArray[np.float64]
 METER_RATE_HZ = 10.0
 ACTIVITY = "activity"
 """Name of the source of GPU activity, and of its timeline."""
-TELEMETRY = "telemetry"
-"""Name of the engine's metrics, and of their timeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A source beside the meters: GPU activity, or the engine's telemetry."""
+    """A source beside the meters: GPU activity."""
 
     name: str
-    """What it is, as in the name of its timeline: ``"activity"``, ``"telemetry"``."""
+    """What it is, as in the name of its timeline: ``"activity"``."""
     source: Source[Any]
     row_type: type
     rate_hz: float
@@ -71,6 +71,7 @@ class Instruments:
             raise MeterError(msg, fix="joulemap doctor")
         self._meters = tuple(Sampler(m, DeviceReading, rate_hz=rate_hz, clock=self._clock) for m in meters)
         self._watched: dict[str, Sampler[Any]] = {}
+        self._engine: TelemetryRecorder | None = None
 
     def __enter__(self) -> Instruments:
         self.start()
@@ -92,9 +93,11 @@ class Instruments:
         """Stop sampling; what was read stays."""
         for sampler in (*self._meters, *self._watched.values()):
             sampler.stop()
+        if self._engine is not None:
+            self._engine.stop()
 
     def watch(self, watched: Watched) -> None:
-        """Begin to sample another source, for example the telemetry of an engine that has just started.
+        """Begin to sample another source beside the meters.
 
         A source that fails is no reason to stop: ``notes`` tells. It is not closed here.
         """
@@ -102,6 +105,12 @@ class Instruments:
         self._watched[watched.name] = sampler
         with suppress(JoulemapError):
             sampler.start()
+
+    def watch_engine(self, recorder: TelemetryRecorder) -> None:
+        """Begin to read an engine's metrics; an engine that tells none is no reason to stop."""
+        self._engine = recorder
+        with suppress(JoulemapError):
+            recorder.start()
 
     @property
     def basis(self) -> Basis:
@@ -116,6 +125,12 @@ class Instruments:
     def device_names(self) -> tuple[str, ...]:
         """Return the makers' names of the devices that do the work."""
         return tuple(d.name for d in self._main().devices if d.kind == self.work_kind)
+
+    def gpu_model(self) -> str | None:
+        """Return the catalog's short name of the GPUs, the maker's where it has none; ``None`` without GPUs."""
+        if self.work_kind is not DeviceKind.GPU:
+            return None
+        return "+".join(dict.fromkeys(_short_name(name) for name in self.device_names()))
 
     def power_limit_w(self) -> float | None:
         """Return the lowest power cap of the devices that do the work, ``None`` where none is told."""
@@ -149,10 +164,10 @@ class Instruments:
         known = [w for w in values if w is not None]
         return sum(known) if len(known) == len(wanted) else None
 
-    def latest(self, name: str) -> Any:
-        """Return the newest reading of another source, ``None`` where there is none."""
-        sampler = self._watched.get(name)
-        return None if sampler is None else sampler.latest()
+    def kv_cache_utilization(self) -> float | None:
+        """Return the newest share of the KV cache that the engine uses, for a live view."""
+        sample = None if self._engine is None else self._engine.latest()
+        return None if sample is None else sample.kv_cache_utilization
 
     def power_series(self, begin_s: float, end_s: float) -> tuple[Series, Series]:
         """Return times and summed power of the devices that do the work, between two times."""
@@ -196,7 +211,8 @@ class Instruments:
             s.frame().with_columns(meter=pl.lit(d.meter))
             for s, d in zip(self._meters, self.descriptions, strict=True)
         ]
-        return {"power": pl.concat(parts), **{name: s.frame() for name, s in self._watched.items()}}
+        told = {} if self._engine is None else {"telemetry": self._engine.frame()}
+        return {"power": pl.concat(parts), **{name: s.frame() for name, s in self._watched.items()}, **told}
 
     def activity(self, begin_s: float, end_s: float) -> tuple[Mapping[str, float], Mapping[str, str]]:
         """Return the GPUs' mean activity over a window by field name, and why fields are missing."""
@@ -228,3 +244,10 @@ class Instruments:
 
     def _main_sampler(self) -> Sampler[DeviceReading]:
         return self._meters[self._position()]
+
+
+def _short_name(gpu: str) -> str:
+    try:
+        return load_catalog().gpu(gpu).id
+    except UnknownNameError:
+        return gpu

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -83,7 +83,16 @@ class LevelOutcome:
 
 
 class LevelRun:
-    """Runs one level; see :func:`run_level`."""
+    """Runs one level.
+
+    Args:
+        work: What is to be done.
+        instruments: What watches; started by the caller.
+        pace: How long to measure.
+        clock: Time.
+        on_window: Called with number and window as soon as one is complete.
+        on_state: Called a few times a second, for a live view.
+    """
 
     def __init__(
         self,
@@ -116,6 +125,8 @@ class LevelRun:
             self.outcome.error = error
         finally:
             self._work.stop()
+        windows = self.outcome.windows
+        windows[:] = [replace(w, outputs=self._work.outputs_between(w.begin_s, w.end_s)) for w in windows]
         return self.outcome
 
     def _warm_up(self) -> float:
@@ -134,11 +145,17 @@ class LevelRun:
                 msg = f"nothing came out within {now_s - started_s:.0f} s"
                 raise MeasurementError(msg)
 
-    def _flowing(self, progress: Progress) -> bool:
+    @staticmethod
+    def _flowing(progress: Progress) -> bool:
         return len(progress.outputs) > 0 and progress.outputs[-1] > 0
 
     def _settled_at(self, progress: Progress) -> float | None:
         """Return where the steady state begins, ``None`` while it does not show yet."""
+        boundaries = self._work.boundaries_s()
+        if boundaries is not None:
+            self.outcome.full = True
+            # The first unit of work pays for what is done once; from the second on, units are alike.
+            return float(boundaries[0]) if len(boundaries) > 1 else None
         full_s = self._full_at(progress)
         if full_s is None or not self._flowing(progress):
             return None
@@ -182,14 +199,13 @@ class LevelRun:
         while not self._enough():
             end_s = self._window_end(begin_s)
             while end_s is None or self._instruments.read_until_s() < end_s:
-                progress = self._tick(f"window {len(windows) + 1}")
+                self._tick(f"window {len(windows) + 1}")
                 now_s = self._clock.monotonic_s()
                 late_s = now_s - self.outcome.started_s - pace.max_duration_s
                 # A window that has begun may end, but a unit of work without end must not hold the session.
                 if late_s > (10.0 * pace.window_s if len(windows) < pace.min_windows else pace.window_s):
                     return
                 end_s = self._window_end(begin_s)
-                _ = progress
             self._add_window(begin_s, end_s)
             begin_s = end_s
 

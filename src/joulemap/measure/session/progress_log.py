@@ -46,6 +46,13 @@ class ProgressLog:
         with self._lock:
             return float(self._rows[self._used - 1, 0]) if self._used else None
 
+    def outputs_between(self, begin_s: float, end_s: float) -> float:
+        """Return the outputs between two times, interpolated."""
+        progress = self.read()
+        if not progress.time_s.size:
+            return 0.0
+        return float(np.diff(np.interp([begin_s, end_s], progress.time_s, progress.outputs))[0])
+
 
 def between(times_s: Series, begin_s: float, end_s: float) -> slice:
     """Return the slice of rising times that lie in ``[begin_s, end_s)``."""

@@ -53,6 +53,8 @@ class Level:
     deployment: Deployment
     extra: Callable[[float, float], Extra] = no_extra
     """Asked after the level, with begin and end of its windows."""
+    faults: tuple[str, ...] = ()
+    """What makes the run invalid whatever is measured."""
     notes: tuple[str, ...] = ()
     """What a careful reader of the run should know."""
 
@@ -182,6 +184,7 @@ class Session:
             done=done,
             estimate=told,
             pace=self._pace,
+            faults=level.faults,
         )
         record = LevelRecord(
             workload=level.workload,

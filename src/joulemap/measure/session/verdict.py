@@ -35,11 +35,19 @@ class Evidence:
     done: WorkDone
     estimate: Estimate
     pace: Pace
+    faults: tuple[str, ...] = ()
+    """Known before anything was measured."""
 
 
 def judge(evidence: Evidence) -> Validity:
     """Return the verdict: faults make a run invalid, notes are for careful readers."""
-    faults = [*_coverage(evidence), *_load(evidence), *_steadiness(evidence), *evidence.done.faults]
+    faults = [
+        *evidence.faults,
+        *_coverage(evidence),
+        *_load(evidence),
+        *_steadiness(evidence),
+        *evidence.done.faults,
+    ]
     notes = [*_notes(evidence), *evidence.done.notes]
     reasons = (*dict.fromkeys(faults), *dict.fromkeys(notes))
     return Validity(valid=not faults, reasons=reasons)

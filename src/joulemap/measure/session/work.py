@@ -96,6 +96,10 @@ class Work(Protocol):
         """End the work and wait until it has ended; a second call does nothing."""
         ...
 
+    def outputs_between(self, begin_s: float, end_s: float) -> float:
+        """Return the outputs of a window; after ``stop`` only, when counts may be better known than meanwhile."""
+        ...
+
     def done(self, begin_s: float, end_s: float) -> WorkDone:
         """Return what the work knows of a window; after ``stop`` only."""
         ...
