@@ -20,7 +20,7 @@ test *words:
 
 # Documentation into site/
 docs: cli-reference
-    uv run mkdocs build --strict
+    NO_MKDOCS_2_WARNING=1 uv run mkdocs build --strict
 
 # Benchmarks (import, study, start-up …)
 bench *words:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
@@ -123,6 +124,17 @@ def test_readme_has_two_setup_commands() -> None:
     assert len(commands) == 2
     assert commands[0].startswith("pip install -q uv && uv run joulemap ")
     assert commands[1] == "pip install -q uv && uv run pytest"
+
+
+def test_every_extra_and_entry_point_group_is_told() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    first_steps = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert [extra for extra in project["optional-dependencies"] if f"`{extra}`" not in first_steps] == []
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    groups = {group for text in sources for group in re.findall(r'ENTRY_POINT_GROUP = "(.+)"', text)}
+    assert groups
+    assert [group for group in groups if f'[project.entry-points."{group}"]' not in contributing] == []
 
 
 def test_every_page_is_in_the_navigation() -> None:
