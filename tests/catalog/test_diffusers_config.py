@@ -18,8 +18,8 @@ from joulemap.physics.parameters import diffusion_parameters
 CONFIGS: dict[str, dict[str, Any]] = {
     "black-forest-labs/FLUX.1-dev": {
         "_class_name": "FluxTransformer2DModel", "attention_head_dim": 128, "guidance_embeds": True,
-        "in_channels": 64, "joint_attention_dim": 4096, "num_attention_heads": 24, "num_layers": 19, "num_single_layers": 38,
-        "patch_size": 1, "pooled_projection_dim": 768,
+        "in_channels": 64, "joint_attention_dim": 4096, "num_attention_heads": 24, "num_layers": 19,
+        "num_single_layers": 38, "patch_size": 1, "pooled_projection_dim": 768,
     },
     "stabilityai/stable-diffusion-3.5-large": {
         "_class_name": "SD3Transformer2DModel", "attention_head_dim": 64, "caption_projection_dim": 2432,

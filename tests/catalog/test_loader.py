@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joulemap.catalog import load_catalog
+from joulemap.catalog import DiffusionArchitecture, ModelArchitecture, load_catalog
 from joulemap.errors import EXIT_BAD_INPUT, UnknownNameError
 
 CATALOG = load_catalog()
@@ -59,6 +61,45 @@ def test_tasks_and_engines_answer_to_their_names() -> None:
     assert CATALOG.task("Problem Solving").id == CATALOG.task("GPQA Diamond").id == "gpqa"
     assert CATALOG.engine("vLLM").id == "vllm"
     assert CATALOG.engine("xDiT").id == "xdit"
+
+
+def test_a_model_is_found_by_name_or_read_from_its_folder(tmp_path: Path) -> None:
+    assert CATALOG.model_from("Qwen 3 32B").id == "Qwen/Qwen3-32B"
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "llama",
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_attention_heads": 4,
+                "num_hidden_layers": 2,
+                "vocab_size": 100,
+            }
+        )
+    )
+    assert isinstance(CATALOG.model_from(own), ModelArchitecture)
+    pipeline = tmp_path / "pipeline"
+    (pipeline / "transformer").mkdir(parents=True)
+    (pipeline / "transformer" / "config.json").write_text(
+        json.dumps(
+            {
+                "_class_name": "PixArtTransformer2DModel",
+                "num_attention_heads": 4,
+                "attention_head_dim": 8,
+                "num_layers": 2,
+                "in_channels": 4,
+                "cross_attention_dim": 32,
+            }
+        )
+    )
+    for path in (pipeline, pipeline / "transformer", pipeline / "transformer" / "config.json"):
+        assert isinstance(CATALOG.model_from(path), DiffusionArchitecture)
+    with pytest.raises(UnknownNameError):
+        CATALOG.model_from(tmp_path / "absent")
+    with pytest.raises(UnknownNameError):
+        CATALOG.model_from("x" * 10_000)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

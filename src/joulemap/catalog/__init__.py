@@ -1,4 +1,6 @@
-"""Cited facts: GPUs, model architectures, tasks, engines and servers, as frozen values.
+"""Cited facts: GPUs, model architectures, tasks, engines, servers and data centres, as frozen values.
+
+A model that is not among them is read from its own config: ``load_catalog().model_from("path/to/model")``.
 
 >>> from joulemap.catalog import load_catalog
 >>> load_catalog().gpu("NVIDIA H100 80GB HBM3").id
@@ -29,19 +31,34 @@ from joulemap.catalog.diffusion import (
     Vae,
 )
 from joulemap.catalog.loader import Catalog, load_catalog
-from joulemap.catalog.types import GpuModel, Precision, PrecisionFormat, Source
+from joulemap.catalog.types import (
+    BatchDefaults,
+    Engine,
+    Facility,
+    GpuModel,
+    LengthStatistics,
+    Precision,
+    PrecisionFormat,
+    Server,
+    Source,
+    Task,
+)
 
 __all__ = [
     "Attention",
     "AudioEncoder",
+    "BatchDefaults",
     "Catalog",
     "DenseMlp",
     "DiffusionArchitecture",
     "DiffusionBlockGroup",
+    "Engine",
+    "Facility",
     "GatedDeltaNet",
     "GpuModel",
     "LatentAttention",
     "LayerGroup",
+    "LengthStatistics",
     "Mamba2",
     "ModelArchitecture",
     "MoeMlp",
@@ -51,7 +68,9 @@ __all__ = [
     "Projector",
     "PublishedParams",
     "Quantization",
+    "Server",
     "Source",
+    "Task",
     "TextEncoder",
     "Vae",
     "VisionEncoder",

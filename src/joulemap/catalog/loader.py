@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from joulemap.catalog import tables
@@ -81,6 +82,23 @@ class Catalog:
         """
         return _look_up("model", name, self._model_names, self.models)
 
+    def model_from(self, name_or_path: str | Path) -> AnyModel:
+        """Return a model by name or, where that is a file or folder, from the config in it.
+
+        A folder with a ``transformer`` in it, or a config of Diffusers, is a diffusion model.
+
+        Raises:
+            UnknownNameError: The catalog has no such model, and there is no such file.
+            CatalogError: The config cannot be read as a model's shape.
+        """
+        # Imported here, for a known name needs no reader of configs.
+        from joulemap.catalog.user_model import read_user_model
+
+        path = Path(name_or_path)
+        if not _exists(path):
+            return self.model(str(name_or_path))
+        return read_user_model(path)
+
     def task(self, name: str) -> Task:
         """Return a task by id, the study's name or alias.
 
@@ -127,6 +145,13 @@ def _index(names: Iterable[tuple[str, Iterable[str]]]) -> dict[str, str]:
 def _folded(name: str) -> str:
     # Σ folds to σ, and only letters, digits, dots and pluses tell names apart.
     return "".join(c for c in name.casefold() if c.isalnum() or c in ".+")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file system takes
+        return False
 
 
 def _look_up(kind: str, name: str, names: Mapping[str, str], values: Mapping[str, T]) -> T:
