@@ -154,3 +154,24 @@ def test_a_dense_model_activates_all_of_its_language_part() -> None:
         if model.kind in ("dense", "hybrid"):
             counts = parameter_counts(model)
             assert counts.active == counts.language
+
+
+@pytest.mark.parametrize(
+    ("model_id", "published_gib", "tolerance"),
+    [
+        ("openai/gpt-oss-120b", 60.8, 0.005),  # the model card's table 1
+        ("openai/gpt-oss-20b", 12.8, 0.005),
+        ("Qwen/Qwen3-VL-235B-A22B-Instruct-FP8", 222, 0.01),  # du of the repository, as users report it
+    ],
+)
+def test_counts_times_stored_bits_give_the_published_checkpoints_size(
+    model_id: str, published_gib: float, tolerance: float
+) -> None:
+    catalog = load_catalog()
+    model = MODELS[model_id]
+    assert isinstance(model, ModelArchitecture)
+    stored_bytes = sum(
+        count * catalog.precisions[model.quantization.of(part)].bits_per_weight / 8
+        for part, count in parameter_counts(model).parts.items()
+    )
+    assert stored_bytes / 2**30 == pytest.approx(published_gib, rel=tolerance)
