@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from joulemap import errors
 from joulemap.errors import JoulemapError, MeasurementError
@@ -20,9 +20,11 @@ from joulemap.measure.load.client import LoadClient
 from joulemap.measure.load.frames import Assignment, Failed, Ready, Start, Stop, read_frame, write_frame
 from joulemap.measure.load.ledger import NOTHING_YET, Progress, Rows, WorkerResult, history, merged
 from joulemap.measure.load.plan import ClosedLoop, LoadPlan
-from joulemap.measure.load.result import LoadResult, assemble
 from joulemap.measure.load.target import Target
 from joulemap.measure.load.wire import Wire
+
+if TYPE_CHECKING:
+    from joulemap.measure.load.result import LoadResult
 
 STREAMS_PER_WORKER = 1024
 """Streams that one worker follows with half of a core to spare, at 50 chunks a second each."""
@@ -178,6 +180,9 @@ class LoadHandle:
         """
         if self._result is None:
             self._wait()
+            # Imported when the load is over: Polars would double this process's memory while it runs.
+            from joulemap.measure.load.result import assemble
+
             for worker in self._workers:
                 self._raise_if_failed(worker, started=True)
             self._result = assemble(
@@ -255,6 +260,8 @@ async def run_load(
     Raises:
         JoulemapError: The plan cannot be carried out.
     """
+    from joulemap.measure.load.result import assemble
+
     samples: list[Progress] = []
 
     def keep(state: Progress) -> None:

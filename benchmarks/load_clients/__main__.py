@@ -1,0 +1,129 @@
+"""Compare load clients on one mock server: ``python -m benchmarks.load_clients --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load_clients.observe import run_observed, server_tokens
+from benchmarks.load_clients.peer_commands import PEERS
+from benchmarks.load_clients.tokenizer import write_tokenizer
+from joulemap.measure.mock_server import MockBehaviour, MockServerProcess
+
+HERE = Path(__file__).parent
+SERVER_CORE, CLIENT_CORE = 0, 1
+TTFT_S, ITL_S, TOKENS = 0.2, 0.02, 128
+REPLY_S = TTFT_S + (TOKENS - 1) * ITL_S
+LIMIT_S = 4.0
+OURS = {"joulemap": "with_joulemap.py", "bare": "bare.py", "aiohttp": "with_aiohttp.py"}
+HEADER = (
+    "| client | k tokens/s | TTFT mean/p50/p99 ms | gap mean/p50/p99 ms | CPU ms per 1,000 tokens | MB "
+    "| the server's own gap p99 ms |\n|---|---|---|---|---|---|---|"
+)
+
+
+@contextmanager
+def pinned_server(behaviour: MockBehaviour) -> Iterator[MockServerProcess]:
+    """Yield a mock server that has a core to itself."""
+    with MockServerProcess(behaviour) as server:
+        os.sched_setaffinity(server.pid, {SERVER_CORE})
+        yield server
+
+
+def server_limit(streams: int) -> tuple[float, float]:
+    """Return what the server can send to a reader that only drains: chunks a second, and the CPU of one in µs."""
+    with pinned_server(MockBehaviour(ttft_s=TTFT_S, itl_s=0.001)) as server:
+        drain = subprocess.Popen(
+            [sys.executable, str(HERE / "drain.py"), server.url, str(streams), str(LIMIT_S + 2)],
+            preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CORE}),
+        )
+        time.sleep(2.0)
+        before, began_s = server_tokens(server.url), time.monotonic()
+        time.sleep(LIMIT_S - 1)
+        after, ended_s = server_tokens(server.url), time.monotonic()
+        stats = stats_of(server.url)
+        drain.kill()
+        drain.wait()
+    return (after - before) / (ended_s - began_s), stats["cpu_s"] / stats["chunks"] * 1e6
+
+
+def stats_of(url: str) -> dict[str, Any]:
+    """Return what the server says of itself since the last time it was asked."""
+    with urllib.request.urlopen(f"{url}/mock/stats") as reply:
+        told: dict[str, Any] = json.load(reply)
+    return told
+
+
+def measured_row(name: str, options: argparse.Namespace, folder: Path) -> str:
+    """Run one client and return its row of the table."""
+    streams, requests = options.streams, options.streams * options.replies
+    out = folder / name.replace(" ", "-")
+    out.mkdir()
+    with pinned_server(MockBehaviour(ttft_s=TTFT_S, itl_s=ITL_S, tokens=TOKENS)) as server:
+        if name in OURS:
+            python = sys.executable
+            if name == "aiohttp":
+                python = str(options.peers / "aiohttp" / "bin" / "python")
+            ramp = str(REPLY_S)
+            command = [python, str(HERE / "clients" / OURS[name]), server.url, str(streams), str(requests), ramp]
+        else:
+            peer = PEERS[name]
+            command = peer.command(options.peers / peer.venv, server.url, streams, requests, out)
+        if not Path(command[0]).exists():
+            return f"| {name} | not run: not installed (peers.py) | | | | | |"
+        env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+        log = folder / f"{name}.log"
+        try:
+            seen = run_observed(command, server.url, core=CLIENT_CORE, env=env, log=log)
+            told = json.loads(log.read_text().splitlines()[-1]) if name in OURS else PEERS[name].read(out)
+        except (RuntimeError, OSError, LookupError, ValueError, StopIteration) as error:
+            return f"| {name} | not run: {error} | | | | | |"
+        own = stats_of(server.url)["gap_p99_s"] * 1e3
+    ttft, gap = ("/".join(f"{value * 1e3:.1f}" for value in told[key]) for key in ("ttft_s", "gap_s"))
+    worker = f" (worker {told['worker_mb']:.0f})" if "worker_mb" in told else ""
+    note = f" ({PEERS[name].gap})" if name in PEERS and "per-request" in PEERS[name].gap else ""
+    return (
+        f"| {name} | {seen.tokens_per_s / 1e3:.1f} | {ttft} | {gap}{note} | {seen.cpu_ms_per_1000_tokens:.1f} "
+        f"| {seen.peak_rss_mb:.0f}{worker} | {own:.1f} |"
+    )
+
+
+def stolen_s() -> float:
+    """Return the seconds that the hypervisor has taken from this machine's cores since it started."""
+    ticks = int(Path("/proc/stat").read_text().splitlines()[0].split()[8])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load_clients", description=__doc__)
+    parser.add_argument("--streams", type=int, default=1024)
+    parser.add_argument("--replies", type=int, default=6, help="replies of each stream")
+    parser.add_argument("--clients", default=",".join([*OURS, *PEERS]))
+    parser.add_argument("--peers", type=Path, default=Path("/nonexistent"), help="folder made by peers.py")
+    options = parser.parse_args()
+    ideal = options.streams * TOKENS / REPLY_S / 1e3
+    print(f"{options.streams} streams of {TOKENS} tokens, TTFT {TTFT_S * 1e3:.0f} ms, ITL {ITL_S * 1e3:.0f} ms")
+    print(f"ideal: {ideal:.1f}k tokens/s; load of this machine before: {os.getloadavg()[0]:.2f}")
+    chunks_per_s, chunk_us = server_limit(options.streams)
+    print(f"the server alone: {chunks_per_s / 1e3:.1f}k chunks/s at most, {chunk_us:.1f} µs of CPU each\n")
+    print(HEADER, flush=True)
+    stolen = stolen_s()
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokenizer(Path(folder) / "tokenizer")
+        for name in options.clients.split(","):
+            print(measured_row(name, options, Path(folder)), flush=True)
+    print(f"\nstolen by the hypervisor meanwhile: {stolen_s() - stolen:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""joulemap's own load client, in one worker process, as a session uses it."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.load_clients.clients.report import print_report
+from joulemap.measure.load.handle import start_load
+from joulemap.measure.load.lengths import FixedLength
+from joulemap.measure.load.plan import ClosedLoop, Limits, LoadPlan
+from joulemap.measure.load.prompts import SyntheticPrompts
+from joulemap.measure.load.target import Target
+
+URL, STREAMS, REQUESTS, RAMP_S = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+
+plan = LoadPlan(
+    arrivals=ClosedLoop(concurrency=STREAMS, ramp_s=RAMP_S),
+    prompts=SyntheticPrompts(input_tokens=FixedLength(100), output_tokens=FixedLength(128)),
+    max_requests=REQUESTS,
+    limits=Limits(drain_s=60.0),
+)
+with start_load(plan, Target(url=URL, model="mock"), workers=1) as load:
+    result = load.result()
+print_report(
+    result.requests["ttft_s"].drop_nulls().to_list(),
+    result.gaps_s.tolist(),
+    errors=result.failures,
+    worker_mb=result.workers[0].peak_rss_bytes / 1e6,
+)
