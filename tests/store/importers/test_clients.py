@@ -146,6 +146,7 @@ class TestAiperf:
         assert run.measured.energy_per_output_j == pytest.approx(1.2)
         assert run.measured.tpot_mean_s == pytest.approx(0.020)
         assert run.measured.itl_median_s == pytest.approx(0.021)
+        assert run.annotations.missing == {}
         assert run.provenance.measured_at is not None
         assert run.provenance.measured_at.timestamp() == START_S
 
@@ -191,6 +192,26 @@ class TestAiperf:
         export = {k: v for k, v in samples.aiperf_export().items() if "gpu" not in k and k != "telemetry_data"}
         run = with_power(tmp_path, samples.write_json(tmp_path / "r.json", export))
         assert run.measured.energy_per_output_j == pytest.approx(1.0)
+
+    def test_records_beside_give_the_window_in_utc(self, tmp_path: Path) -> None:
+        path = samples.aiperf(tmp_path / "profile_export_aiperf.json", start_time="2026-02-16T19:00:00")
+        phases = (("warmup", -20), ("profiling", 1), ("profiling", 30))
+        lines = [
+            {
+                "metadata": {
+                    "benchmark_phase": phase,
+                    "request_start_ns": int((START_S + second) * 1e9),
+                    "request_end_ns": int((START_S + second + 5) * 1e9),
+                }
+            }
+            for phase, second in phases
+        ]
+        (tmp_path / "profile_export.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        run = one(path)
+        assert run.provenance.measured_at is not None
+        assert run.provenance.measured_at.timestamp() == pytest.approx(START_S + 1, abs=1e-3)
+        (tmp_path / "profile_export.jsonl").write_text("{")
+        assert one(path).provenance.measured_at != run.provenance.measured_at
 
     def test_first_schema(self, tmp_path: Path) -> None:
         export = samples.aiperf_export(schema_version="1.0")

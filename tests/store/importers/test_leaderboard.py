@@ -97,6 +97,8 @@ def test_units_and_names(tmp_path: Path) -> None:
     [
         ("energy_per_token_joules", -1.0, "negative"),
         ("energy_per_token_joules", 0, "above zero"),
+        ("energy_per_token_joules", 1e-300, "above zero"),
+        ("median_itl_ms", 1e-300, "too small"),
         ("energy_per_token_joules", float("nan"), "finite"),
         ("avg_power_watts", float("inf"), "finite"),
         ("avg_power_watts", float("-inf"), "finite"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from joulemap.errors import ImportFileError
 from joulemap.records import Measured, Provenance, Workload
 from joulemap.store.importers.client_run import (
     IN_FLIGHT_NOTE,
@@ -22,11 +23,13 @@ from joulemap.store.importers.client_run import (
     override_notes,
 )
 from joulemap.store.importers.fields import Fields
-from joulemap.store.importers.power_log import zone_named
+from joulemap.store.importers.power_log import LATEST_UNIX_S, zone_named
 from joulemap.store.importers.protocol import ImportHints, Reading
 from joulemap.store.importers.source import Source
 from joulemap.store.importers.united_metric import COUNTS, JOULES, PER_SECOND, SECONDS, WATTS, scaled, statistic
+from joulemap.units import S_PER_NS
 
+RECORDS_FILE = "profile_export.jsonl"
 VENDORS = ("", "nvidia_", "amd_")
 """Beginnings of the energy metrics' names: none before schema 1.4."""
 _OWN_KEYS = frozenset({"aiperf_version", "benchmark_id", "telemetry_data", "was_cancelled", "schema_version"})
@@ -66,7 +69,7 @@ def _client_run(source: Source, export: Fields, hints: ImportHints) -> ClientRun
         "gpu_model": gpu_names[0] if len(gpu_names) == 1 else None,
         "num_gpus": len(gpus) or None,
     }
-    window_s = _window_s(export, duration_s, hints.power_timezone)
+    window_s = _recorded_window_s(source) or _window_s(export, duration_s, hints.power_timezone)
     return ClientRun(
         workload=_workload(export, config, hints.task),
         deployment=deployment_of(source, "", hints, **stated),
@@ -218,6 +221,26 @@ def counted(values: Fields, units: dict[str, float]) -> float | None:
         # A counter that stands still says nothing; one sample of it is no difference.
         return None
     return scaled(values, "avg", units)
+
+
+def _recorded_window_s(source: Source) -> tuple[float, float] | None:
+    """Return the window from the records of single requests beside the summary: these are in UTC.
+
+    They are a help only: where they are absent or damaged, the summary's local times serve.
+    """
+    records = Source(source.path.with_name(RECORDS_FILE))
+    if not records.path.is_file():
+        return None
+    starts_s, ends_s = [], []
+    try:
+        for line in records.lines:
+            metadata = Fields(records.file, line.place, line.value).fields("metadata")
+            if metadata.optional_text("benchmark_phase") in (None, "profiling"):
+                starts_s.append(metadata.number("request_start_ns", most=LATEST_UNIX_S / S_PER_NS) * S_PER_NS)
+                ends_s.append(metadata.number("request_end_ns", most=LATEST_UNIX_S / S_PER_NS) * S_PER_NS)
+    except ImportFileError:
+        return None
+    return (min(starts_s), max(ends_s)) if starts_s and max(ends_s) > min(starts_s) else None
 
 
 def _window_s(export: Fields, duration_s: float, timezone: str | None) -> tuple[float, float] | None:

@@ -100,6 +100,7 @@ def add_run(reading: Reading, client: ClientRun, source: Source, hints: ImportHi
             gpu_model=deployment.gpu_model or (short_gpu_name(energy.gpu_name) if energy.gpu_name else None),
         )
     faults = list(client.faults) + _faults(measured, client.requested)
+    absent = {name: why for name, why in client.missing.items() if getattr(measured, name) is None}
     basis = {"batch_size": Basis.ASSUMED} if measured.batch_size is not None else {}
     reading.runs.append(
         Run(
@@ -108,7 +109,7 @@ def add_run(reading: Reading, client: ClientRun, source: Source, hints: ImportHi
             measured=measured,
             provenance=provenance,
             validity=Validity(valid=not faults, reasons=(*faults, *remarks)),
-            annotations=Annotations(basis=basis, missing={**client.missing, **missing}),
+            annotations=Annotations(basis=basis, missing={**absent, **missing}),
         )
     )
 

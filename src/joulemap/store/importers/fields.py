@@ -82,8 +82,9 @@ class Fields:
             self.refuse(name, f"is too large: {_short(value)} (at most {most:g})")
         if value < 0:
             self.refuse(name, f"is negative: {_short(value)}")
-        if positive and value < SMALLEST_POSITIVE:
-            self.refuse(name, f"should be above zero, not {value!r}")
+        if value < SMALLEST_POSITIVE and (positive or value):
+            # Between zero and this lies no quantity, only a fault that a division would blow up.
+            self.refuse(name, f"should be above zero, not {value!r}" if positive else f"is too small: {value!r}")
         return value * scale
 
     def integer(self, name: str, *, positive: bool = False, most: int = 10**15) -> int:
