@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from joulemap.cli.measure_options import (
@@ -18,7 +22,7 @@ from joulemap.cli.measure_options import (
 from joulemap.cli.measure_view import View
 from joulemap.cli.output import Common, figure, note, print_json, print_table
 from joulemap.cli.show import payload
-from joulemap.errors import EXIT_DONE, EXIT_INTERRUPTED, UsageError
+from joulemap.errors import EXIT_DONE, EXIT_INTERRUPTED, JoulemapError, UsageError
 from joulemap.measure.session.campaign import Campaign, Orders, conduct
 from joulemap.measure.session.journal import Journal, read_journal
 from joulemap.measure.session.recovery import recover
@@ -89,11 +93,30 @@ def measure(
             window_stated=request.pace.window is not None,
             skip=skip,
         )
-        with View() as view:
+        with View() as view, ended_like_ctrl_c():
             result = conduct(campaign, orders, view.watching, view.tell)
     finally:
         journal.close()
     return report([*recovered, *result.runs], result, store, json=output.json)
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the session as Ctrl-C does: what is complete is stored, and engines are stopped."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        # Only the main thread may set handlers; elsewhere the process ends as it would have.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_embedded(request: MeasureRequest) -> bool:
@@ -185,6 +208,8 @@ def report(runs: list[Run], result: SessionResult, store: RunStore, *, json: boo
         note(f"Wrote {store.timelines_folder / run.run_id}   joulemap show {run.run_id}")
     for level, why in result.without_run.items():
         note(f"{level}: no run: {why}")
+    if not json and not result.interrupted and result.error is None:
+        show_diagnosis(runs, store)
     if result.interrupted:
         note(f"interrupted; go on with: joulemap measure --resume {result.session_id}")
         return EXIT_INTERRUPTED
@@ -192,6 +217,23 @@ def report(runs: list[Run], result: SessionResult, store: RunStore, *, json: boo
         note(f"what was complete is kept; go on with: joulemap measure --resume {result.session_id}")
         raise result.error
     return EXIT_DONE
+
+
+def show_diagnosis(runs: list[Run], store: RunStore) -> None:
+    """Print where the joules of the last run that may be believed went; say so if that cannot be told."""
+    usable = [run for run in runs if run.measured.energy_per_output_j]
+    run = next((r for r in reversed(usable) if r.validity.valid), usable[-1] if usable else None)
+    if run is None:
+        return
+    from joulemap.cli.diagnose import print_diagnosis
+    from joulemap.diagnose.diagnose import diagnose
+
+    try:
+        diagnosis = diagnose(run.run_id, store=store)
+    except JoulemapError as error:
+        note(f"no diagnosis of {run.run_id}: {error.message}")
+        return
+    print_diagnosis(diagnosis)
 
 
 def print_runs(runs: list[Run]) -> None:

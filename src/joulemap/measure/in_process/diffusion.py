@@ -74,10 +74,14 @@ def load_pipeline(plan: DiffusionPlan) -> LoadedPipeline:
     torch = load("torch", extra=EXTRA, needed_for=NEEDED_FOR)
     diffusers = load("diffusers", extra=EXTRA, needed_for=NEEDED_FOR)
     device = device_of(torch, plan.device)
+    diffusers.utils.logging.disable_progress_bar()
     try:
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(
-            plan.name, torch_dtype=getattr(torch, plan.precision)
-        )
+        with warnings.catch_warnings():
+            # Newer versions call the argument dtype, older ones know only this name.
+            warnings.simplefilter("ignore", FutureWarning)
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                plan.name, torch_dtype=getattr(torch, plan.precision)
+            )
         pipeline = pipeline.to(device)
     except torch.OutOfMemoryError as error:
         msg = f"{plan.name} does not fit into the memory of {device}: {first_line(error)}"

@@ -30,9 +30,11 @@ def load(module: str, *, extra: str, needed_for: str) -> Any:
 
 def device_of(torch: Any, wanted: str | None) -> Any:
     """Return the device to run on: the one that was named, else the GPU if there is one, else the CPU."""
-    if wanted is not None:
-        return torch.device(wanted)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and device.index is None:
+        # Some calls of CUDA take no device without an index.
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def gpu_uuid(torch: Any, device: Any) -> str | None:

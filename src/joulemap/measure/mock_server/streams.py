@@ -93,7 +93,7 @@ class Peer(Protocol):
 class Stream:
     """One streaming reply."""
 
-    __slots__ = ("asked", "chat", "chunks", "connection", "due_s", "faulty", "left", "sent_s", "tokens")
+    __slots__ = ("asked", "asked_s", "chat", "chunks", "connection", "due_s", "faulty", "left", "sent_s", "tokens")
 
     def __init__(self, connection: Peer, asked: Asked, *, chat: bool, tokens: int) -> None:
         self.connection = connection
@@ -102,6 +102,7 @@ class Stream:
         self.tokens = tokens
         self.left = tokens
         self.chunks = 0
+        self.asked_s = time.monotonic()
         self.due_s = 0.0
         self.sent_s = 0.0
         self.faulty = False
@@ -120,7 +121,7 @@ class Schedule:
         self.waiting: deque[Stream] = deque()
         self.running = self.requests = self.finished = 0
         self.prompt_tokens = self.generated_tokens = self.chunks = 0
-        self.gaps_s = array("f")
+        self.gaps_s, self.ttfts_s = array("f"), array("f")
         self.key = os.environ.get(behaviour.api_key_env) if behaviour.api_key_env else None
         self.itl_s, self.tokens_per_chunk = behaviour.itl_s, behaviour.tokens_per_chunk
         word = " token" * behaviour.tokens_per_chunk
@@ -174,6 +175,8 @@ class Schedule:
         stream.connection.write_now(self.content[stream.chat])
         if stream.sent_s:
             self.gaps_s.append(now - stream.sent_s)
+        else:
+            self.ttfts_s.append(now - stream.asked_s)
         stream.sent_s = now
         stream.chunks += 1
         self.chunks += 1
@@ -275,9 +278,10 @@ class Schedule:
             "chunks": self.chunks,
             "tokens": self.chunks * self.does.tokens_per_chunk,
             "cpu_s": time.process_time(),
+            "ttft_mean_s": float(np.mean(self.ttfts_s)) if self.ttfts_s else None,
             "gap_mean_s": float(gaps.mean()) if gaps.size else None,
             "gap_p50_s": quantiles[0],
             "gap_p99_s": quantiles[1],
         }
-        self.gaps_s = array("f")
+        self.gaps_s, self.ttfts_s = array("f"), array("f")
         return msgspec.json.encode(told)

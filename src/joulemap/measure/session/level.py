@@ -10,13 +10,23 @@ import numpy as np
 from joulemap.clock import Clock
 from joulemap.errors import InfeasibleError, JoulemapError, MeasurementError, MeterError
 from joulemap.measure.session.instruments import Instruments
-from joulemap.measure.session.steady import FULL_SHARE, batch_full_at, bin_edges, bin_mean, bin_rate, transient_end
+from joulemap.measure.session.steady import (
+    FULL_SHARE,
+    batch_full_at,
+    bin_edges,
+    bin_mean,
+    bin_rate,
+    transient_end,
+    trend,
+)
 from joulemap.measure.session.windows import Estimate, Window, estimate
 from joulemap.measure.session.work import Progress, Work
 
 POLL_S = 0.1
 FIRST_OUTPUT_S = 660.0
 """Time after which a server that has given nothing at all counts as hung; the client gives up before."""
+SETTLING_BINS = 20
+"""Bins without which the end of a transient cannot be told."""
 SETTLED_FULL = 0.5
 """Share of the concurrency that must have turned over before the batch counts as mixed."""
 
@@ -41,6 +51,11 @@ class Pace:
     def bin_s(self) -> float:
         """Width of the bins on which steadiness is judged."""
         return min(1.0, max(0.1, self.window_s / 10.0))
+
+    @property
+    def settling_bin_s(self) -> float:
+        """Width of the bins on which the transient's end is sought; finer, so that a window's time is enough."""
+        return max(0.1, 0.5 * self.bin_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,18 +177,20 @@ class LevelRun:
         self.outcome.full = True
         earliest_s = max(full_s, self._turned_over_at(progress))
         last_s = float(progress.time_s[-1])
-        count = int((last_s - earliest_s) / self._pace.bin_s) if np.isfinite(earliest_s) else 0
-        if count < 10 or last_s - self.outcome.started_s < self._pace.min_warm_up_s:
+        width_s = self._pace.settling_bin_s
+        count = int((last_s - earliest_s) / width_s) if np.isfinite(earliest_s) else 0
+        if count < SETTLING_BINS or last_s - self.outcome.started_s < self._pace.min_warm_up_s:
             return None
-        edges = bin_edges(earliest_s, self._pace.bin_s, count)
+        edges = bin_edges(earliest_s, width_s, count)
         series = [bin_rate(progress.time_s, progress.outputs, edges)]
         power_t, power = self._instruments.power_series(earliest_s - 1.0, last_s)
         if len(power_t) > 1:
             series.append(bin_mean(power_t, power, edges))
         cuts = [transient_end(values) for values in series]
-        if None in cuts:
+        known = [c for c in cuts if c is not None]
+        if len(known) < len(cuts) or any(trend(values[max(known) :]).drifting for values in series):
             return None
-        return float(edges[max(c for c in cuts if c is not None)])
+        return float(edges[max(known)])
 
     def _full_at(self, progress: Progress) -> float | None:
         target = self._work.target_in_flight

@@ -9,7 +9,8 @@ for a trend, nor a trend for noise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ SIGNIFICANCE = 0.01
 TOLERATED_DRIFT = 0.05
 """A drift over the whole series smaller than this share of its mean is not worth refusing it."""
 MSER_BATCH = 5
+FEWEST_MSER_BATCHES = 4
 FEWEST_BATCHES = 8
 """Batch means below which no larger batches are formed."""
 INDEPENDENT = 0.2
@@ -32,12 +34,12 @@ INDEPENDENT = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """A straight line through a series."""
+    """A change in the course of a series."""
 
     drift_fraction: float
-    """Change of the line from the series' begin to its end, as a share of the mean."""
+    """Change from the series' begin to its end, as a share of the mean."""
     p_value: float
-    """Odds of a slope this large in a series without trend, autocorrelation respected."""
+    """Odds of a change this large in a series without any, autocorrelation respected."""
     batches: int
     """Batch means on which the test stands."""
 
@@ -100,7 +102,7 @@ def transient_end(values: Series) -> int | None:
     second half means that the series has not settled long enough to tell.
     """
     batches = len(values) // MSER_BATCH
-    if batches < 2:
+    if batches < FEWEST_MSER_BATCHES:
         return None
     means = values[: batches * MSER_BATCH].reshape(batches, MSER_BATCH).mean(axis=1)
     # Sums over every suffix at once; the mean is taken off first, lest squares of large values cancel badly.
@@ -113,33 +115,50 @@ def transient_end(values: Series) -> int | None:
     # Values that differ by rounding only are equal: the earliest of them is meant.
     best = float(np.min(candidates))
     cut = int(np.flatnonzero(candidates <= best + 1e-12 * (1.0 + float(means.mean() ** 2)))[0])
-    return None if cut > batches // 2 else cut * MSER_BATCH
+    return None if 2 * cut >= batches else cut * MSER_BATCH
 
 
 def trend(values: Series) -> Trend:
-    """Return the linear trend of an evenly spaced series, tested on batch means that no longer correlate.
+    """Return how an evenly spaced series changes: along a line, or by a step in its middle, whichever fits better.
 
-    Too short a series (fewer than four values) shows no trend: its p-value is 1.
+    Each is tested on batch means that no longer correlate; the p-value allows for there being two tests. Too short
+    a series (fewer than four values) shows no trend: its p-value is 1.
     """
-    means = _independent_batches(values)
-    n = len(means)
     level = float(np.mean(values)) if len(values) else 0.0
+    found = [_fit(values, shape, level) for shape in (_line, _step)]
+    best = min(found, key=lambda t: t.p_value)
+    return replace(best, p_value=min(1.0, len(found) * best.p_value))
+
+
+def _line(n: int) -> Series:
+    """Return a centred line that rises by one from the series' begin to its end."""
+    return (np.arange(n, dtype=np.float64) - (n - 1) / 2) / n
+
+
+def _step(n: int) -> Series:
+    """Return a centred step by one in the middle."""
+    step = (np.arange(n) >= n / 2).astype(np.float64)
+    return np.asarray(step - step.mean(), dtype=np.float64)
+
+
+def _fit(values: Series, shape: Callable[[int], Series], level: float) -> Trend:
+    """Fit a shape to batch means and test its height."""
+    means = _independent_batches(values, shape)
+    n = len(means)
     if n < 4 or level == 0.0:
         return Trend(drift_fraction=0.0, p_value=1.0, batches=n)
-    x = np.arange(n, dtype=np.float64) - (n - 1) / 2
-    slope = float(x @ means / (x @ x))
-    residuals = means - means.mean() - slope * x
-    drift = slope * n / level
+    x = shape(n)
+    height = float(x @ means / (x @ x))
+    residuals = means - means.mean() - height * x
     # What correlation the batches could not remove shrinks the number of values that count.
     rho = min(0.9, max(0.0, autocorrelation(residuals)))
-    effective = max(3.0, n * (1 - rho) / (1 + rho))
-    freedom = effective - 2
+    freedom = max(3.0, n * (1 - rho) / (1 + rho)) - 2
     error2 = float(residuals @ residuals) / freedom / float(x @ x)
     if error2 <= (1e-9 * level) ** 2:
-        p_value = 1.0 if abs(drift) < 1e-9 else 0.0
+        p_value = 1.0 if abs(height) < 1e-9 * abs(level) else 0.0
     else:
-        p_value = float(2.0 * stats.t.sf(abs(slope) / math.sqrt(error2), freedom))
-    return Trend(drift_fraction=drift, p_value=p_value, batches=n)
+        p_value = float(2.0 * stats.t.sf(abs(height) / math.sqrt(error2), freedom))
+    return Trend(drift_fraction=height / level, p_value=p_value, batches=n)
 
 
 def autocorrelation(values: Series) -> float:
@@ -149,15 +168,15 @@ def autocorrelation(values: Series) -> float:
     return float(centred[1:] @ centred[:-1]) / power if power > 0 else 0.0
 
 
-def _independent_batches(values: Series) -> Series:
-    """Return batch means whose residuals about a line hardly correlate, or as few as the test can stand on."""
+def _independent_batches(values: Series, shape: Callable[[int], Series]) -> Series:
+    """Return batch means whose residuals about a shape hardly correlate, or as few as the test can stand on."""
     size = 1
     while True:
         n = len(values) // size
         means = values[len(values) - n * size :].reshape(n, size).mean(axis=1) if n else values
         if n < 2 * FEWEST_BATCHES:
             return means
-        x = np.arange(n, dtype=np.float64) - (n - 1) / 2
+        x = shape(n)
         residuals = means - means.mean() - (x @ means / (x @ x)) * x
         if autocorrelation(residuals) < INDEPENDENT:
             return means

@@ -21,6 +21,10 @@ TOLERATED_WARMING_C = 5.0
 """A GPU that warms by more than this inside the windows leaks noticeably more at their end."""
 TOLERATED_CLOCK_STEP_S = 1.0
 """Durations stand on the monotonic clock; a larger step spoils the alignment with other logs."""
+CONTRADICTION = 0.25
+"""A counter and an integrated power that differ by more than this share cannot both be believed."""
+USELESS_WIDTH = 0.5
+"""An interval wider than this to each side says nothing."""
 SLACK = 1.5
 """An interval up to so many times as wide as was asked for is still used, with a note."""
 
@@ -68,8 +72,16 @@ def _coverage(evidence: Evidence) -> Iterator[str]:
         for device in energy.of(evidence.instruments.work_kind):
             if device.longest_gap_s > MAX_GAP_S:
                 yield f"meter gap: {device.device} was silent for {device.longest_gap_s:.1f} s"
+            if device.disagreement is not None and abs(device.disagreement) > CONTRADICTION:
+                yield (
+                    f"the meter contradicts itself: {device.device} counted {device.counter_j:.0f} J, but power "
+                    f"sums up to {device.integrated_j:.0f} J"
+                )
     if outcome.error is not None:
         yield f"ended early: {outcome.error.message}"
+    width = evidence.estimate.half_width_fraction
+    if width is not None and width > USELESS_WIDTH:
+        yield f"not repeatable: the windows differ so much that the 90 % interval is ±{width:.0%}"
     for step_s in evidence.instruments.clock_steps_s(outcome.begin_s, outcome.end_s):
         if abs(step_s) > TOLERATED_CLOCK_STEP_S:
             yield f"clock step: the wall clock was set by {step_s:+.1f} s during the windows"
@@ -119,7 +131,7 @@ def _notes(evidence: Evidence) -> Iterator[str]:
     if not outcome.settled:
         yield "the transient was not seen to end before the windows began"
     width, wanted = evidence.estimate.half_width_fraction, evidence.pace.confidence_width_fraction
-    if width is not None and width > SLACK * wanted:
+    if width is not None and SLACK * wanted < width <= USELESS_WIDTH:
         yield f"the 90 % interval is ±{width:.1%}, wider than the ±{wanted:.1%} asked for"
     times, degrees = instruments.temperature_series(outcome.begin_s, outcome.end_s)
     if len(times) > 1:
