@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from joulemap.predict.intervals import EVERYTHING, conformal_factors, factors_of, kinds
+from joulemap.predict.intervals import EVERYTHING, UNSEEN_KIND, conformal_factors, factors_of, kinds
 
 
 def frame(count: int, gpu: str, precision: str = "bfloat16") -> pl.DataFrame:
@@ -33,7 +33,7 @@ def test_the_finest_kind_with_enough_runs_counts() -> None:
     assert chosen[0] == pytest.approx(1.0, rel=0.01)
     assert chosen[100] == pytest.approx(3.0, rel=0.01)
     assert "text/B200/fp8" not in factors
-    assert chosen[204] == factors["text/B200"]
+    assert chosen[204] == UNSEEN_KIND * factors["text/B200"]
 
 
 def test_kinds_tell_inputs_and_outputs_apart() -> None:

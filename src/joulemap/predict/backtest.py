@@ -59,6 +59,8 @@ class Backtest:
     splits: tuple[Score, ...]
     baselines: tuple[tuple[str, tuple[Score, ...]], ...]
     """By method."""
+    predictions: pl.DataFrame
+    """One row a tested run and quantity: what was measured, what was predicted, and the interval's ends."""
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -117,6 +119,7 @@ def backtest(
     scores: list[Score] = []
     rivals: dict[str, list[Score]] = {}
     notes: list[str] = []
+    predictions: list[pl.DataFrame] = []
     for form in QUANTITIES:
         runs = usable_runs(frame, form, facts, known)
         groups, count = _groups(runs, protocol, known)
@@ -125,6 +128,7 @@ def backtest(
             continue
         tested = _test(form, runs, groups, protocol, facts, known)
         scores += _scores(tested, tested.predicted, tested.half_widths)
+        predictions.append(_predictions(tested))
         named, said = baselines.predictions(form, tested.runs, tested.measured, groups, known)
         notes += said
         for name, predicted in named.items():
@@ -136,6 +140,7 @@ def backtest(
         protocol=protocol,
         splits=tuple(scores),
         baselines=tuple((name, tuple(own)) for name, own in rivals.items()),
+        predictions=pl.concat(predictions),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -251,6 +256,29 @@ def _scores(
                 )
             )
     return scores
+
+
+def _predictions(tested: _Tested) -> pl.DataFrame:
+    seen = with_energy(tested.form, tested.measured)
+    runs = tested.runs[tested.tested]
+    shared = runs.select("model_id", "gpu_model", "num_gpus", "batch_size")
+    pieces = []
+    for name, logs in tested.predicted.items():
+        said, width = logs[tested.tested], tested.half_widths[name][tested.tested]
+        columns = {
+            "measured": seen[name][tested.tested],
+            "predicted": said,
+            "low": said - width,
+            "high": said + width,
+        }
+        pieces.append(
+            shared.with_columns(
+                pl.lit(tested.form).alias("form"),
+                pl.lit(name).alias("quantity"),
+                *(pl.Series(key, np.exp(values)) for key, values in columns.items()),
+            )
+        )
+    return pl.concat(pieces)
 
 
 def _splits(tested: _Tested) -> dict[str, Index]:

@@ -25,6 +25,8 @@ DIFFERENT_GPU = 0.20
 """Deviation (logarithm) added for a GPU model without runs: of calibrating on H100 and testing on B200."""
 SAME_GENERATION = 0.08
 """The same where the calibration has a GPU of its generation."""
+UNSEEN_KIND = 1.3
+"""Widening where the finest kind (such as a precision) has too few runs for a quantile of its own."""
 BEYOND_CEILING = 0.25
 """Deviation added beyond the batch ceiling, where no run can be."""
 BEYOND_BATCHES = 0.10
@@ -77,8 +79,10 @@ def _quantile(scores: Floats) -> float:
 def factors_of(levels: Sequence[pl.Series], factors: Mapping[str, float]) -> Floats:
     """Return each row's factor: its finest kind's that is known."""
     chosen = np.full(levels[0].len(), factors[EVERYTHING])
+    finest = np.zeros(levels[0].len(), dtype=np.bool_)
     for level in reversed(levels):
         own = level.replace_strict(list(factors), list(factors.values()), default=None, return_dtype=pl.Float64)
         values = own.fill_null(np.nan).to_numpy()
-        chosen = np.where(np.isnan(values), chosen, values)
-    return chosen
+        finest = ~np.isnan(values)
+        chosen = np.where(finest, values, chosen)
+    return np.where(finest, chosen, UNSEEN_KIND * chosen)

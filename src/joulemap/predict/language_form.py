@@ -58,7 +58,8 @@ LANGUAGE: tuple[Coefficient, ...] = (
     shared("state_traffic", 1.0, 0.70, "traffic of recurrent state relative to one read and one write"),
     shared("replica_prefill", 1.5, 0.50, "a prompt's work with attention replicas, per replica"),
     shared("routing_evenness", 1.0, 0.30, "exponent of the batch in expert coverage"),
-    by_gpu("power_static", 0.15, 0.30, "share of TDP drawn without work"),
+    # Anchor: an H100 with a model loaded and no request draws about 120 W of 700 (the catalog has the source).
+    by_gpu("power_static", 0.17, 0.10, "share of TDP drawn without work", 0.10),
     by_gpu("power_weights", 0.30, 0.50, "share of TDP that weight traffic draws at full bandwidth"),
     by_gpu("power_kv", 0.30, 0.60, "the same of KV-cache traffic"),
     by_gpu("power_arithmetic", 0.95, 0.25, "share of TDP that arithmetic draws at peak"),

@@ -30,6 +30,8 @@ PRECISION_NAMES = {
     "auto": "",
 }
 """Names that engines and sources give to number formats, and the catalog's name; empty: the model's own."""
+RECORDED_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
+"""What runs call a number format where the catalog's name is another."""
 ATTENTION_REPLICAS = frozenset({"Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8"})
 """Models that the study served with attention data parallelism (its FP8 blocks do not divide over 8 GPUs)."""
 POSITIVE = (
@@ -83,7 +85,26 @@ def prepare(frame: pl.DataFrame, catalog: Catalog, models: Models | None = None)
     frame = frame.with_columns(_replaced(frame["gpu_model"], gpus))
     frame, known = _with_served_models(frame, catalog, models or {})
     frame = _with_parallelism(frame, known, catalog)
+    frame = _with_kind(frame, known, catalog)
     return Prepared(frame, known, {i: m.backbone for i, m in known.items()})
+
+
+def _with_kind(frame: pl.DataFrame, models: Models, catalog: Catalog) -> pl.DataFrame:
+    """Return the table with output unit and precision as the models have them, and modality as the task has it."""
+    ids = list(models)
+    units = [m.output if isinstance(m, DiffusionArchitecture) else "token" for m in models.values()]
+    precisions = [RECORDED_PRECISIONS.get(p := own_precision(m), p) for m in models.values()]
+    tasks = list(catalog.tasks)
+    modalities = [catalog.tasks[t].input_modality for t in tasks]
+    task = column_of(frame, "task", pl.String)
+    usual = task.replace_strict(tasks, modalities, default="text", return_dtype=pl.String)
+    return frame.with_columns(
+        frame["model_id"].replace_strict(ids, units, return_dtype=pl.String).alias("output_unit"),
+        frame["model_id"].replace_strict(ids, precisions, return_dtype=pl.String).alias("weight_precision"),
+        usual.zip_with(task.is_not_null(), column_of(frame, "input_modality", pl.String).fill_null("text")).alias(
+            "input_modality"
+        ),
+    )
 
 
 def _check_numbers(frame: pl.DataFrame) -> None:
