@@ -43,8 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests needed the dataset, and fail loudly if one was skipped although it is there."""
-    items = [r for reports in terminalreporter.stats.values() for r in reports if hasattr(r, "keywords")]
-    wanting = [r for r in items if "dataset" in r.keywords and r.when in {"call", "setup"}]
+    reports = [r for found in terminalreporter.stats.values() for r in found if isinstance(r, pytest.TestReport)]
+    wanting = [r for r in reports if "dataset" in r.keywords and r.when in {"call", "setup"}]
     skipped = [r for r in wanting if r.skipped]
     passed = [r for r in wanting if r.passed and r.when == "call"]
     present = "present" if study_data_dir() else "absent"
