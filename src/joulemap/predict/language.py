@@ -84,6 +84,10 @@ class _Volume:
     width: Floats
 
 
+HELD_TOKENS: Values = {name: np.array([tokens]) for name, tokens, _ in TASK_INPUT_TOKENS.values()}
+"""Prompt lengths read off the KV capacity: what memory holds. The fitted ones are what prompts cost in time."""
+
+
 def prompt_tokens(rows: LanguageRows, c: Values) -> Floats:
     """Return the mean prompt length: as given, else the task's, else a default."""
     by_task = [np.broadcast_to(c[name], len(rows)) for name, _, _ in TASK_INPUT_TOKENS.values()]
@@ -103,6 +107,8 @@ def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
     inputs = prompt_tokens(rows, c)
     context = compute_volume.mean_context_tokens(inputs, rows.output_tokens, rows.spread)
     volume = _volume(rows, c, context)
+    held = prompt_tokens(rows, HELD_TOKENS)
+    held_context = compute_volume.mean_context_tokens(held, rows.output_tokens, rows.spread)
     decode = _decode_times(rows, c, volume)
     plain = sum(decode.values(), start=np.zeros(len(rows)))
     prompts = rows.batch / rows.output_tokens
@@ -131,7 +137,7 @@ def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
     parts = _step_parts(decode, stretched - plain, reading + mixed * extra, mean_step - busy)
     reading_flops = prompts * inputs * 2.0 * volume.active_params / rows.gpus * replicated
     power_parts = _power_parts(rows, c, volume, decode, reading * np.ones(len(rows)), mean_step, reading_flops)
-    ceiling, available, footprint = _memory(rows, volume)
+    ceiling, available, footprint = _memory(rows, held_context)
     return LanguageTerms(
         step_s=parts,
         mean_step_s=mean_step,
@@ -149,8 +155,8 @@ def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
             "padding": volume.padding_flops,
             "prefill": reading_flops,
         },
-        context_tokens=context,
-        input_tokens=inputs,
+        context_tokens=held_context,
+        input_tokens=held,
         memory_footprint_bytes=footprint,
         kv_available_bytes=available,
         batch_ceiling=ceiling,
@@ -176,10 +182,7 @@ def _volume(rows: LanguageRows, c: Values, context: Floats) -> _Volume:
         s["experts"] * np.where(blocked, 1.0, coverage), np.where(blocked, c["tile_rows_blocked"], c["tile_rows"])
     )
     expert_weights = s["moe_layers"] * s["experts"] * s["expert_bytes"] / n
-    share = memory.kv_repetition(s["kv_heads"], tp)
     window = compute_volume.attended_tokens(context, s["window_tokens"])
-    full = memory.kv_token_bytes(s["full_kv_heads"], s["latent_kv"], share, rows.kv_bytes)
-    windowed = memory.kv_token_bytes(s["windowed_kv_heads"], 0.0, share, rows.kv_bytes)
     mlp_split = np.where(dp > 1, n, tp)
     return _Volume(
         dense_bytes=(s["mixer_bytes"] + s["head_bytes"]) / tp + s["mlp_bytes"] / mlp_split,
@@ -190,7 +193,7 @@ def _volume(rows: LanguageRows, c: Values, context: Floats) -> _Volume:
             rows.batch * s["experts_per_token"], s["moe_layers"] * s["expert_params"] / n
         ),
         padding_flops=compute_volume.linear_flops(empty, s["moe_layers"] * s["expert_params"] / n),
-        kv_bytes=own_batch * (context * full + window * windowed),
+        kv_bytes=own_batch * _sequence_cache_bytes(rows, context),
         state_bytes=2.0 * own_batch * s["state_bytes"] / tp * c["state_traffic"],
         attention_flops=compute_volume.attention_flops(
             own_batch, context, (s["full_width"] + s["latent_width"]) / tp
@@ -352,13 +355,23 @@ def _power_parts(
     return {name: parts[name] * held * rows.gpus for name in PARTS}
 
 
-def _memory(rows: LanguageRows, v: _Volume) -> tuple[Floats, Floats, Floats]:
+def _sequence_cache_bytes(rows: LanguageRows, context: Floats) -> Floats:
+    """Return the KV cache of one sequence on one GPU."""
+    s = rows.shape
+    share = memory.kv_repetition(s["kv_heads"], rows.gpus / rows.replicas)
+    window = compute_volume.attended_tokens(context, s["window_tokens"])
+    full = memory.kv_token_bytes(s["full_kv_heads"], s["latent_kv"], share, rows.kv_bytes)
+    windowed = memory.kv_token_bytes(s["windowed_kv_heads"], 0.0, share, rows.kv_bytes)
+    return np.asarray(context * full + window * windowed)
+
+
+def _memory(rows: LanguageRows, held_context: Floats) -> tuple[Floats, Floats, Floats]:
     """Return batch ceiling (all replicas), bytes available for caches and footprint, of one GPU."""
     s, n, dp = rows.shape, rows.gpus, rows.replicas
     repeated = (s["mixer_bytes"] + s["head_bytes"]) * (dp - 1.0)
     weights = (s["weight_bytes"] + repeated) / n
     available = memory.kv_bytes_available(rows.gpu["memory_bytes"], ENGINE_MEMORY_SHARE, weights, RESERVE_BYTES)
-    own_batch = np.maximum(rows.batch / dp, 1e-9)
-    each = (v.kv_bytes + s["state_bytes"] * own_batch / (n / dp)) / own_batch
+    own_batch = rows.batch / dp
+    each = _sequence_cache_bytes(rows, held_context) + s["state_bytes"] / (n / dp)
     ceiling = memory.batch_ceiling(available, 1.0, each) * dp
     return np.asarray(ceiling), np.asarray(available), np.asarray(weights + each * own_batch)
