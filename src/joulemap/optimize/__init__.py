@@ -1,0 +1,1 @@
+"""Which knob, how far, what it buys: candidates, frontier, recommendation, next measurement."""
