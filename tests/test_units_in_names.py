@@ -18,14 +18,15 @@ UNITS = re.compile(
     r"|_per_[a-z0-9]+(_[a-z]+)?$"  # energy_j_per_token, output_throughput_per_s, energy_per_output_j
 )
 SHARES_AND_RATIOS = re.compile(
-    r"(^|_)(utilization|fraction|share|ratio|margin|occupancy|rate|confidence|quantile|probability|efficiency|elasticity"
-    r"|exponent|scale|factor|coverage|variation|pue)(_max|_min|_mean)?$"
+    r"(^|_)(utilization|fraction|share|ratio|margin|occupancy|rate|confidence|quantile|probability|p_value"
+    r"|efficiency|elasticity|exponent|scale|factor|coverage|variation|pue)s?(_max|_min|_mean)?$"
 )
 COUNTS = re.compile(
-    r"(^|_)(batch|batch_size|ceiling|requests|requests_(waiting|running|finished)|preemptions|in_flight|samples|gpus|replicas|pixels|steps|frames|calls"
-    r"|layers|blocks|heads|experts|width|hidden_size|vocab_size)$"
+    r"(^|_)(batch|batches|batch_size|ceiling|requests|requests_(waiting|running|finished)|preemptions|in_flight"
+    r"|outputs|samples|gpus|replicas|pixels|steps|frames|calls|layers|blocks|heads|experts|width|hidden_size"
+    r"|vocab_size|ulysses|ring)$"
 )
-STATISTICS = re.compile(r"(^|_)(prior|spread|vector|covariance|cost|weight)$")
+STATISTICS = re.compile(r"(^|_)(prior|spread|vector|covariance|cost|weight|deviation|mdape|p90ape|coverage90)$")
 """Of fitted vectors, whose entries each have their own unit, or none (logarithms)."""
 UNIT_IS_BESIDE = {
     "value": "Quantity and Point state the unit, or the column, beside it",
@@ -36,8 +37,10 @@ UNIT_IS_BESIDE = {
     "edges": "bin edges of lengths, in tokens",
     "relative_interval": "a pair of ratios",
     "speed": "times the recorded speed",
+    "length": "Kernel: of logarithms",
     "latent_kv": "a count of cached numbers",
     "expert_split": "1 or 0, in arrays",
+    "video": "1 or 0, in arrays",
     "joint": "1 or 0, in arrays",
     "deep_decoder": "1 or 0, in arrays",
     "narrow_host": "1 or 0, in arrays",
