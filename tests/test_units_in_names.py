@@ -37,6 +37,7 @@ UNIT_IS_BESIDE = {
     "edges": "bin edges of lengths, in tokens",
     "relative_interval": "a pair of ratios",
     "speed": "times the recorded speed",
+    "hypervolume": "an area in logarithms of both costs",
     "length": "Kernel: of logarithms",
     "latent_kv": "a count of cached numbers",
     "expert_split": "1 or 0, in arrays",
