@@ -21,9 +21,9 @@ LEVEL = 0.90
 ENOUGH = 30
 """Runs of a kind from which its own quantile is taken."""
 EVERYTHING = "all"
-DIFFERENT_GPU = 0.20
+DIFFERENT_GPU = 0.32
 """Deviation (logarithm) added for a GPU model without runs: of calibrating on H100 and testing on B200."""
-SAME_GENERATION = 0.08
+SAME_GENERATION = 0.10
 """The same where the calibration has a GPU of its generation."""
 UNSEEN_KIND = 1.3
 """Widening where the finest kind (such as a precision) has too few runs for a quantile of its own."""

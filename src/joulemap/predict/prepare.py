@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import polars as pl
 
 from joulemap.catalog import Catalog, DiffusionArchitecture, ModelArchitecture, Quantization
@@ -216,10 +215,3 @@ def with_output_tokens(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the table with a default reply length where none is given."""
     lengths = column_of(frame, "mean_output_tokens", pl.Float64).fill_null(DEFAULT_OUTPUT_TOKENS)
     return frame.with_columns(lengths.fill_nan(DEFAULT_OUTPUT_TOKENS).alias("mean_output_tokens"))
-
-
-def as_float_column(
-    frame: pl.DataFrame, name: str, values: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> pl.DataFrame:
-    """Return the table with a column replaced by an array."""
-    return frame.with_columns(pl.Series(name, values))

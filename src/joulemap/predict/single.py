@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -225,10 +224,3 @@ def _latent(name: str, row: dict[str, object]) -> Quantity:
 
 def _number(value: object) -> float:
     return float(value)  # type: ignore[arg-type]  # a column of floats
-
-
-def sweep(
-    workload: Workload, deployment: Deployment, batches: Sequence[float], **options: object
-) -> list[Estimate]:
-    """Predict one configuration at several batches; options as for :func:`predict`."""
-    return [predict(workload, deployment, batch_size=b, **options) for b in batches]  # type: ignore[arg-type]
