@@ -29,9 +29,10 @@ COUNTS = re.compile(
 STATISTICS = re.compile(r"(^|_)(prior|spread|vector|covariance|cost|weight|deviation|mdape|p90ape|coverage90)$")
 """Of fitted vectors, whose entries each have their own unit, or none (logarithms)."""
 UNIT_IS_BESIDE = {
-    "value": "Quantity and Point state the unit, or the column, beside it",
-    "low": "an interval's end has the unit of its value",
-    "high": "an interval's end has the unit of its value",
+    **dict.fromkeys(
+        ("value", "low", "high", "mean", "limit", "upper", "highest", "bound", "excess"),
+        "of a quantity whose name or unit stands beside it",
+    ),
     "a_value": "Explanation.unit",
     "b_value": "Explanation.unit",
     "edges": "bin edges of lengths, in tokens",
