@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load_clients.observe import run_observed, server_tokens
+from benchmarks.load_clients.observe import Place, run_observed, server_tokens
 from benchmarks.load_clients.peer_commands import PEERS
 from benchmarks.load_clients.tokenizer import write_tokenizer
 from joulemap.measure.mock_server import MockBehaviour, MockServerProcess
@@ -28,24 +28,24 @@ LIMIT_S = 4.0
 OURS = {"joulemap": "with_joulemap.py", "bare": "bare.py", "aiohttp": "with_aiohttp.py"}
 HEADER = (
     "| client | k tokens/s | TTFT mean/p50/p99 ms | gap mean/p50/p99 ms | CPU ms per 1,000 tokens | MB "
-    "| the server's own gap p99 ms |\n|---|---|---|---|---|---|---|"
+    "| the server's own TTFT mean, gap p99 ms |\n|---|---|---|---|---|---|---|"
 )
 
 
 @contextmanager
-def pinned_server(behaviour: MockBehaviour) -> Iterator[MockServerProcess]:
+def pinned_server(behaviour: MockBehaviour, *, realtime: bool) -> Iterator[MockServerProcess]:
     """Yield a mock server that has a core to itself."""
     with MockServerProcess(behaviour) as server:
-        os.sched_setaffinity(server.pid, {SERVER_CORE})
+        Place(core=SERVER_CORE, realtime=realtime).take(server.pid)
         yield server
 
 
-def server_limit(streams: int) -> tuple[float, float]:
+def server_limit(streams: int, *, realtime: bool) -> tuple[float, float]:
     """Return what the server can send to a reader that only drains: chunks a second, and the CPU of one in µs."""
-    with pinned_server(MockBehaviour(ttft_s=TTFT_S, itl_s=0.001)) as server:
+    with pinned_server(MockBehaviour(ttft_s=TTFT_S, itl_s=0.001), realtime=realtime) as server:
         drain = subprocess.Popen(
             [sys.executable, str(HERE / "drain.py"), server.url, str(streams), str(LIMIT_S + 2)],
-            preexec_fn=lambda: os.sched_setaffinity(0, {CLIENT_CORE}),
+            preexec_fn=Place(core=CLIENT_CORE, realtime=realtime).take,
         )
         time.sleep(2.0)
         before, began_s = server_tokens(server.url), time.monotonic()
@@ -69,7 +69,8 @@ def measured_row(name: str, options: argparse.Namespace, folder: Path) -> str:
     streams, requests = options.streams, options.streams * options.replies
     out = folder / name.replace(" ", "-")
     out.mkdir()
-    with pinned_server(MockBehaviour(ttft_s=TTFT_S, itl_s=ITL_S, tokens=TOKENS)) as server:
+    behaviour = MockBehaviour(ttft_s=TTFT_S, itl_s=ITL_S, tokens=TOKENS)
+    with pinned_server(behaviour, realtime=options.realtime) as server:
         if name in OURS:
             python = sys.executable
             if name == "aiohttp":
@@ -83,18 +84,19 @@ def measured_row(name: str, options: argparse.Namespace, folder: Path) -> str:
             return f"| {name} | not run: not installed (peers.py) | | | | | |"
         env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
         log = folder / f"{name}.log"
+        place = Place(core=CLIENT_CORE, realtime=options.realtime)
         try:
-            seen = run_observed(command, server.url, core=CLIENT_CORE, env=env, log=log)
+            seen = run_observed(command, server.url, place=place, env=env, log=log)
             told = json.loads(log.read_text().splitlines()[-1]) if name in OURS else PEERS[name].read(out)
         except (RuntimeError, OSError, LookupError, ValueError, StopIteration) as error:
             return f"| {name} | not run: {error} | | | | | |"
-        own = stats_of(server.url)["gap_p99_s"] * 1e3
+        own = stats_of(server.url)
     ttft, gap = ("/".join(f"{value * 1e3:.1f}" for value in told[key]) for key in ("ttft_s", "gap_s"))
     worker = f" (worker {told['worker_mb']:.0f})" if "worker_mb" in told else ""
     note = f" ({PEERS[name].gap})" if name in PEERS and "per-request" in PEERS[name].gap else ""
     return (
         f"| {name} | {seen.tokens_per_s / 1e3:.1f} | {ttft} | {gap}{note} | {seen.cpu_ms_per_1000_tokens:.1f} "
-        f"| {seen.peak_rss_mb:.0f}{worker} | {own:.1f} |"
+        f"| {seen.peak_rss_mb:.0f}{worker} | {own['ttft_mean_s'] * 1e3:.1f}, {own['gap_p99_s'] * 1e3:.1f} |"
     )
 
 
@@ -110,11 +112,17 @@ def main() -> None:
     parser.add_argument("--replies", type=int, default=6, help="replies of each stream")
     parser.add_argument("--clients", default=",".join([*OURS, *PEERS]))
     parser.add_argument("--peers", type=Path, default=Path("/nonexistent"), help="folder made by peers.py")
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="put server and client before all other work on their cores (as root)",
+    )
     options = parser.parse_args()
     ideal = options.streams * TOKENS / REPLY_S / 1e3
     print(f"{options.streams} streams of {TOKENS} tokens, TTFT {TTFT_S * 1e3:.0f} ms, ITL {ITL_S * 1e3:.0f} ms")
     print(f"ideal: {ideal:.1f}k tokens/s; load of this machine before: {os.getloadavg()[0]:.2f}")
-    chunks_per_s, chunk_us = server_limit(options.streams)
+    print("server and client have real-time priority" if options.realtime else "ordinary priority")
+    chunks_per_s, chunk_us = server_limit(options.streams, realtime=options.realtime)
     print(f"the server alone: {chunks_per_s / 1e3:.1f}k chunks/s at most, {chunk_us:.1f} µs of CPU each\n")
     print(HEADER, flush=True)
     stolen = stolen_s()

@@ -45,13 +45,27 @@ def server_tokens(url: str) -> float:
     raise LookupError(url)
 
 
-def run_observed(command: list[str], url: str, *, core: int, env: dict[str, str], log: Path) -> Observed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a process runs: a core, and whether it goes before all ordinary work on it."""
+
+    core: int
+    realtime: bool
+
+    def take(self, pid: int = 0) -> None:
+        """Put a process (0: this one) and its children to come there."""
+        os.sched_setaffinity(pid, {self.core})
+        if self.realtime:
+            os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
+
+
+def run_observed(command: list[str], url: str, *, place: Place, env: dict[str, str], log: Path) -> Observed:
     """Run a client on one core and watch it and its children.
 
     Args:
         command: The client.
         url: The server that it loads.
-        core: The core for the client and all its children.
+        place: Where the client and all its children run.
         env: Environment variables on top of this process's own.
         log: Where its output goes.
 
@@ -63,7 +77,7 @@ def run_observed(command: list[str], url: str, *, core: int, env: dict[str, str]
     with log.open("wb") as output:
         child = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **env}, stdin=subprocess.DEVNULL,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=place.take,
         )  # fmt: skip
         try:
             end_s = time.monotonic() + WITHIN_S

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
-from benchmarks.load_clients.clients.report import print_report
+import numpy as np
+
 from joulemap.measure.load.handle import start_load
 from joulemap.measure.load.lengths import FixedLength
 from joulemap.measure.load.plan import ClosedLoop, Limits, LoadPlan
@@ -21,9 +23,18 @@ plan = LoadPlan(
 )
 with start_load(plan, Target(url=URL, model="mock"), workers=1) as load:
     result = load.result()
-print_report(
-    result.requests["ttft_s"].drop_nulls().to_list(),
-    result.gaps_s.tolist(),
-    errors=result.failures,
-    worker_mb=result.workers[0].peak_rss_bytes / 1e6,
-)
+ttfts_s = result.requests["ttft_s"].drop_nulls().to_numpy()
+
+
+def summary(values_s: np.ndarray) -> list[float]:
+    """Return mean, median and 99th percentile."""
+    return [float(np.mean(values_s, dtype=np.float64)), *np.percentile(values_s, [50, 99]).tolist()]
+
+
+told = {
+    "ttft_s": summary(ttfts_s),
+    "gap_s": summary(result.gaps_s),
+    "errors": result.failures,
+    "worker_mb": result.workers[0].peak_rss_bytes / 1e6,
+}
+print(json.dumps(told))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
+from joulemap.errors import ServerError
+from joulemap.measure.load.arrivals import due_times
 from joulemap.measure.load.failure import ErrorKind
 from joulemap.measure.load.handle import run_load
 from joulemap.measure.load.ledger import Progress
+from joulemap.measure.load.lengths import FixedLength
+from joulemap.measure.load.pictures import Pictures
 from joulemap.measure.load.plan import ClosedLoop, LoadPlan, OpenLoop
+from joulemap.measure.load.probe import find_token_ratio
 from joulemap.measure.load.prompts import ImagePrompts
 from joulemap.measure.load.target import Endpoint
+from joulemap.measure.load.trace import RequestTrace
 from joulemap.measure.load.window import content_times, evaluate, full_span
 from joulemap.measure.mock_server import MockBehaviour, MockServerProcess
 from tests.measure.load.loads import PATIENT, SHORT, load_of, plan_of, swift, target_of
@@ -139,3 +146,55 @@ def test_a_client_that_did_not_keep_up_is_invalid() -> None:
     window = evaluate(replace(result, samples=slow), result.started_s, result.stopped_s)
     assert any("lagged by 200.0 ms" in reason for reason in window.reasons)
     assert any("was saturated: it used 97% of a core" in reason for reason in window.reasons)
+
+
+def test_an_open_loop_begins_its_requests_when_they_are_due() -> None:
+    plan = LoadPlan(arrivals=OpenLoop(rate_per_s=40), prompts=SHORT, max_requests=40, limits=PATIENT, seed=5)
+    result = load_of(swift(), plan)
+    requests = result.requests.sort("request_id")
+    due_s = np.array(list(itertools.islice(due_times(plan), 40))) + result.started_s
+    assert requests["scheduled_s"].to_numpy() == pytest.approx(due_s)
+    delays_s = requests["start_s"].to_numpy() - due_s
+    assert delays_s.min() >= 0
+    assert np.median(delays_s) < 0.02
+    assert result.in_flight_target is None
+    assert full_span(result) == (result.started_s, result.stopped_s)
+
+
+def test_a_replay_keeps_the_traces_times_and_lengths() -> None:
+    trace = RequestTrace(offsets_s=(0.0, 0.4, 0.5), input_tokens=(20, 10, 30), output_tokens=(3, 7, 5))
+    plan = LoadPlan(arrivals=trace.replay(speed=2.0), prompts=trace.prompts(), limits=PATIENT)
+    requests = load_of(swift(tokens=0), plan).requests.sort("request_id")
+    assert requests["output_tokens"].to_list() == [3, 7, 5]
+    assert (requests["input_tokens"] - 8).to_list() == [25, 12, 38]  # words × 1.25, rounded to even
+    starts_s = requests["start_s"] - requests["start_s"][0]
+    assert starts_s.to_list() == pytest.approx([0.0, 0.2, 0.25], abs=0.05)
+
+
+def test_pictures_travel_with_chat_requests() -> None:
+    pictures = Pictures(width_px=64, height_px=64, images=2, video_frames=2)
+    plan = replace(plan_of(4), prompts=replace(SHORT, pictures=pictures))
+    requests = load_of(swift(), plan).requests
+    assert requests["error"].null_count() == 4
+    assert requests["input_tokens"].to_list() == [round(12 * 1.25) + 3 * 256 + 8] * 4
+
+
+def test_a_servers_token_count_calibrates_the_prompts() -> None:
+    with MockServerProcess(swift()) as server:
+        target = target_of(server.url)
+        ratio = find_token_ratio(target)
+        assert ratio is not None
+        assert (ratio.tokens_per_word, ratio.template_tokens) == (1.25, 8.0)
+        prompts = replace(SHORT, input_tokens=FixedLength(508)).calibrated(ratio)
+        result = asyncio.run(run_load(replace(plan_of(4), prompts=prompts), target))
+    assert result.requests["input_tokens"].to_list() == [508] * 4
+    with MockServerProcess(swift(send_usage=0)) as server:
+        assert find_token_ratio(target_of(server.url)) is None
+
+
+def test_a_server_that_fails_the_first_question_is_named() -> None:
+    with (
+        MockServerProcess(swift(fault="500")) as server,
+        pytest.raises(ServerError, match="did not answer a first request: http_5xx: HTTP 500: engine is dead"),
+    ):
+        find_token_ratio(target_of(server.url))

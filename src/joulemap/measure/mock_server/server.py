@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import sys
 from typing import cast
@@ -26,7 +27,7 @@ class _Connection(asyncio.Protocol):
         self.authorization = b""
         self.body: list[bytes] = []
         self.closed = False
-        self.fd = -1
+        self.sock: socket.socket | None = None
         self.behind = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -34,20 +35,19 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.write = self.transport.write
         if os.name == "posix" and transport.get_extra_info("ssl_object") is None:
-            self.fd = transport.get_extra_info("socket").fileno()
+            self.sock = socket.socket(fileno=transport.get_extra_info("socket").fileno())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.closed = True
-        self.fd = -1
+        self.let_go()
 
     def write_now(self, data: bytes) -> None:
-        """Write past the event loop's buffer, which sends only at the end of its turn."""
-        transport = self.transport
-        if transport is None or self.fd < 0 or (self.behind and transport.get_write_buffer_size()):
+        """Write past the event loop's buffer, which sends only at the end of its turn and at a higher cost."""
+        transport, sock = self.transport, self.sock
+        if transport is None or sock is None or (self.behind and transport.get_write_buffer_size()):
             self.write(data)
             return
         try:
-            sent = os.write(self.fd, data)
+            sent = sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -57,9 +57,15 @@ class _Connection(asyncio.Protocol):
         if self.behind:
             self.write(data[sent:])
 
-    def close(self) -> None:
+    def let_go(self) -> None:
+        """Leave the socket to the transport, which owns and closes it."""
         self.closed = True
-        self.fd = -1
+        if self.sock is not None:
+            self.sock.detach()
+            self.sock = None
+
+    def close(self) -> None:
+        self.let_go()
         if self.transport is not None:
             self.transport.close()
 

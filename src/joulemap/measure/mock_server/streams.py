@@ -16,6 +16,8 @@ from joulemap.measure.mock_server.behaviour import Fault, MockBehaviour
 
 TICK_S = 0.001
 """Resolution of the send schedule; libuv's timers have no finer one."""
+TICKS_PER_TURN = 4
+"""A server that is behind its schedule still answers other requests after this many ticks."""
 TOKENS_PER_WORD = 1.25
 CHAT_TEMPLATE_TOKENS = 8
 TOKENS_PER_IMAGE = 256
@@ -154,7 +156,8 @@ class Schedule:
     def turn(self) -> None:
         """Send everything that is due."""
         # A bucket is due once its whole millisecond has passed, so that no chunk leaves before its time.
-        last = int(time.monotonic() / TICK_S) - 1
+        due = int(time.monotonic() / TICK_S) - 1
+        last = min(due, self.tick + TICKS_PER_TURN)
         while self.tick < last:
             self.tick += 1
             for stream in self.wheel.pop(self.tick, ()):
@@ -162,10 +165,12 @@ class Schedule:
                     self.send(stream)
                 else:
                     self.finish(stream)
-        if self.wheel:
-            self.loop.call_later(TICK_S, self.turn)
-        else:
+        if not self.wheel:
             self.ticking = False
+        elif last < due:
+            self.loop.call_soon(self.turn)
+        else:
+            self.loop.call_later(TICK_S, self.turn)
 
     def send(self, stream: Stream) -> None:
         """Send a stream's next chunk."""
