@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from joulemap.cli.measure_options import (
@@ -24,6 +20,7 @@ from joulemap.cli.output import Common, figure, note, print_json, print_table
 from joulemap.cli.show import payload
 from joulemap.errors import EXIT_DONE, EXIT_INTERRUPTED, JoulemapError, UsageError
 from joulemap.measure.session.campaign import Campaign, Orders, conduct
+from joulemap.measure.session.interrupts import ended_like_ctrl_c
 from joulemap.measure.session.journal import Journal, read_journal
 from joulemap.measure.session.recovery import recover
 from joulemap.measure.session.session import SESSIONS_FOLDER, SessionResult
@@ -95,28 +92,13 @@ def measure(
         )
         with View() as view, ended_like_ctrl_c():
             result = conduct(campaign, orders, view.watching, view.tell)
+    except KeyboardInterrupt:
+        # Before the first level, or after the last one.
+        note(f"interrupted; go on with: joulemap measure --resume {journal.session_id}")
+        return EXIT_INTERRUPTED
     finally:
         journal.close()
     return report([*recovered, *result.runs], result, store, json=output.json)
-
-
-@contextmanager
-def ended_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end the session as Ctrl-C does: what is complete is stored, and engines are stopped."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        # Only the main thread may set handlers; elsewhere the process ends as it would have.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def is_embedded(request: MeasureRequest) -> bool:

@@ -16,8 +16,9 @@ from joulemap.measure.session.recording import Baselines
 from joulemap.measure.session.session import Level, Observer, Session, SessionResult
 from joulemap.store.run_store import RunStore
 
-IDLE_S = 3.0
-"""Time over which power without work is measured."""
+GPU_IDLE_S = 3.0
+"""Time over which a GPU's power without work is measured."""
+CPU_IDLE_S = 1.0
 GPU_WINDOW_S = 5.0
 """Shortest window for a GPU, whose energy counter is brought up to date every 20–100 ms."""
 CPU_WINDOW_S = 1.0
@@ -63,7 +64,6 @@ class Orders:
     skip: Collection[str] = ()
     """Levels that are in the store already."""
     clock: Clock | None = None
-    idle_s: float = IDLE_S
 
 
 def conduct(
@@ -85,10 +85,11 @@ def conduct(
         observer = make_observer(watching)
         pace = orders.pace if orders.window_stated else replace(orders.pace, window_s=_window_s(watching))
         session = Session(orders.store, watching, pace, observer, orders.journal, clock=clock)
+        idle_s = GPU_IDLE_S if watching.work_kind is DeviceKind.GPU else CPU_IDLE_S
         try:
-            idle = session.baseline_power_w(orders.idle_s) if campaign.starts_engine else None
+            idle = session.baseline_power_w(idle_s) if campaign.starts_engine else None
             campaign.start(watching, tell)
-            loaded = session.baseline_power_w(orders.idle_s)
+            loaded = session.baseline_power_w(idle_s)
             levels = [level for level in campaign.levels(watching) if level.name not in orders.skip]
             return session.measure(levels, Baselines(idle_power_w=idle, loaded_idle_power_w=loaded))
         finally:

@@ -6,6 +6,7 @@ of the session (never a key), every complete window, and which level became whic
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -93,7 +94,9 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._out.close()
+        # What could not be written has been told when it was tried; closing tries once more.
+        with contextlib.suppress(OSError):
+            self._out.close()
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         try:

@@ -7,10 +7,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from joulemap.measure.meters.meter import DeviceKind
 from joulemap.measure.session.instruments import Instruments
 from joulemap.measure.session.journal import Journaled, JournaledLevel
 from joulemap.measure.session.recording import SOURCE, Baselines
+from joulemap.measure.session.steady import trend
 from joulemap.measure.session.windows import FEWEST_WINDOWS, Ratio, Window, estimate
 from joulemap.records import (
     Annotations,
@@ -95,10 +98,7 @@ def recovered_run(level: JournaledLevel) -> Run | None:
             meter=facts["meter"],
             notes=tuple(facts["notes"]),
         ),
-        validity=Validity(
-            valid=True,
-            reasons=(f"recovered: made of {len(windows)} windows of a killed session; steadiness was not judged",),
-        ),
+        validity=_validity(windows),
         annotations=Annotations(
             basis={}
             if basis is Basis.MEASURED
@@ -109,6 +109,18 @@ def recovered_run(level: JournaledLevel) -> Run | None:
             ),
         ),
     )
+
+
+def _validity(windows: Sequence[Window]) -> Validity:
+    """Return the verdict as far as windows alone allow one: whether they drift."""
+    told = f"recovered: made of {len(windows)} windows of a killed session; the load itself could not be judged"
+    durations = np.array([w.duration_s for w in windows])
+    faults = [
+        f"not steady: {name} drifted by {line.drift_fraction:+.1%} from the first window to the last"
+        for name, values in (("throughput", [w.outputs for w in windows]), ("power", [w.energy_j for w in windows]))
+        if (line := trend(np.array(values) / durations)).drifting
+    ]
+    return Validity(valid=not faults, reasons=(*faults, told))
 
 
 def _intervals(windows: Sequence[Window], facts: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

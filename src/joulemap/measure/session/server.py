@@ -14,7 +14,7 @@ import psutil
 from joulemap.errors import JoulemapError, ServerError
 from joulemap.measure.load.plan import Arrivals, ClosedLoop, LoadPlan, OpenLoop, Replay
 from joulemap.measure.load.probe import find_token_ratio, served_models
-from joulemap.measure.load.prompts import ImagePrompts, Prompts, SyntheticPrompts
+from joulemap.measure.load.prompts import ImagePrompts, Prompts, SyntheticPrompts, TokenRatio
 from joulemap.measure.load.target import Target
 from joulemap.measure.meters.meter import DeviceKind
 from joulemap.measure.session.instruments import Instruments
@@ -79,7 +79,7 @@ class ServerCampaign:
             target = replace(target, model=models[0])
         prompts = self._plan.prompts
         if isinstance(prompts, SyntheticPrompts):
-            ratio = find_token_ratio(target)
+            ratio = _ratio(target)
             if ratio is not None:
                 prompts = prompts.calibrated(ratio)
             else:
@@ -206,6 +206,15 @@ def server_facts(target: Target) -> dict[str, Any]:
         ):
             facts["max_model_len"] = model["max_model_len"]
     return facts
+
+
+def _ratio(target: Target) -> TokenRatio | None:
+    try:
+        return find_token_ratio(target)
+    except ServerError as error:
+        if any(f"HTTP {status}" in error.message for status in (401, 403)):
+            raise ServerError(error.message, fix=f"export {target.api_key_env}=… with the server's key") from error
+        raise
 
 
 def _json(url: str, target: Target) -> dict[str, Any]:

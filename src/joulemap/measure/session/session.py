@@ -11,6 +11,7 @@ import polars as pl
 from joulemap.clock import Clock, SystemClock
 from joulemap.errors import MeasurementError
 from joulemap.measure.session.instruments import Instruments
+from joulemap.measure.session.interrupts import put_off_interrupts
 from joulemap.measure.session.journal import Journal
 from joulemap.measure.session.level import LevelOutcome, LevelRun, LevelState, Pace
 from joulemap.measure.session.recording import Baselines, LevelRecord, to_run
@@ -133,25 +134,35 @@ class Session:
             StoreError: A run or the journal cannot be written.
         """
         result = SessionResult(session_id=self._journal.session_id)
-        for level in levels:
-            self._observer.level_begins(level.name, str(level.workload.output_unit))
-            facts = facts_of(level.workload, level.deployment, self._instruments, baselines, level.notes)
-            self._journal.level(level.name, facts)
-            work = level.make_work()
-            outcome = self._run_level(level, work)
+        try:
+            for level in levels:
+                if not self._measure_one(level, baselines, result):
+                    return result
+            self._journal.end()
+        except KeyboardInterrupt:
+            # Between two levels: what came before is stored.
+            result.interrupted = True
+        return result
+
+    def _measure_one(self, level: Level, baselines: Baselines, result: SessionResult) -> bool:
+        """Measure one level and store it; return whether the session may go on."""
+        self._observer.level_begins(level.name, str(level.workload.output_unit))
+        facts = facts_of(level.workload, level.deployment, self._instruments, baselines, level.notes)
+        self._journal.level(level.name, facts)
+        work = level.make_work()
+        outcome = self._run_level(level, work)
+        with put_off_interrupts():
             run, why = self._keep(level, work, outcome, baselines)
             if run is not None:
                 result.runs.append(run)
             else:
                 result.without_run[level.name] = why
             self._observer.level_ends(level.name, run, why)
-            if outcome.interrupted or isinstance(outcome.error, MeasurementError):
-                result.interrupted = outcome.interrupted
-                result.error = outcome.error if isinstance(outcome.error, MeasurementError) else None
-                return result
-            # A level that cannot be had at all says nothing of the next one.
-        self._journal.end()
-        return result
+        if isinstance(outcome.error, MeasurementError):
+            result.error = outcome.error
+        result.interrupted = outcome.interrupted
+        # A level that cannot be had at all, for want of memory, says nothing of the next one.
+        return not result.interrupted and result.error is None
 
     def _run_level(self, level: Level, work: Work) -> LevelOutcome:
         def noted(_number: int, window: Window) -> None:
