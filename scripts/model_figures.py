@@ -35,8 +35,8 @@ def scatter(predictions: pl.DataFrame) -> alt.LayerChart:
 
 def reliability(predictions: pl.DataFrame) -> alt.Chart:
     """Return the share of runs inside intervals that are so many times the 90 % interval's size."""
-    error = np.abs(np.log(predictions["predicted"] / predictions["measured"]).to_numpy())
-    half = np.log(predictions["high"] / predictions["predicted"]).to_numpy()
+    error = np.abs(np.log((predictions["predicted"] / predictions["measured"]).to_numpy()))
+    half = np.log((predictions["high"] / predictions["predicted"]).to_numpy())
     rows = []
     for (form, quantity), at in _groups(predictions):
         ratio = error[at] / half[at]
