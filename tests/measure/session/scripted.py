@@ -11,11 +11,11 @@ from joulemap.errors import MeasurementError
 from joulemap.measure.meters.fake_nvml import FakeGpu, FakeNvml
 from joulemap.measure.meters.nvidia import NvidiaMeter
 from joulemap.measure.session.instruments import Instruments
-from joulemap.measure.session.level import LevelOutcome, LevelRun, Pace
+from joulemap.measure.session.level import LevelOutcome, LevelRun, LevelState, Pace
 from joulemap.measure.session.verdict import Evidence, judge
 from joulemap.measure.session.windows import Window, estimate
 from joulemap.measure.session.work import Progress, Series, WorkDone
-from joulemap.records import Validity
+from joulemap.records import Run, Validity
 from tests.measure.hand_clock import HandClock
 
 Rate = Callable[[float], float]
@@ -135,3 +135,13 @@ class Bench:
                 pace=pace or Pace(max_duration_s=120.0),
             )
         )
+
+
+class Silent:
+    """Watches a session and says nothing."""
+
+    def level_begins(self, name: str, unit: str) -> None: ...
+
+    def state(self, name: str, state: LevelState) -> None: ...
+
+    def level_ends(self, name: str, run: Run | None, why: str) -> None: ...

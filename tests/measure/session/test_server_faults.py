@@ -20,23 +20,16 @@ from joulemap.measure.meters.assumed import AssumedMeter
 from joulemap.measure.mock_server import Fault, MockBehaviour, MockServerProcess
 from joulemap.measure.session.instruments import Instruments
 from joulemap.measure.session.journal import Journal
-from joulemap.measure.session.level import LevelState, Pace
+from joulemap.measure.session.level import Pace
 from joulemap.measure.session.recording import Baselines
 from joulemap.measure.session.server_work import ServerWork
 from joulemap.measure.session.session import Level, Session, SessionResult
-from joulemap.records import Deployment, Run, Workload
+from joulemap.records import Deployment, Workload
 from joulemap.store.run_store import RunStore, open_store
+from tests.measure.session.scripted import Silent
 
 PACE = Pace(window_s=0.5, min_windows=3, max_windows=3, min_warm_up_s=0.2, max_warm_up_s=1.5, max_duration_s=20.0)
 QUICK = MockBehaviour(ttft_s=0.02, itl_s=0.005)
-
-
-class Silent:
-    def level_begins(self, name: str, unit: str) -> None: ...
-
-    def state(self, name: str, state: LevelState) -> None: ...
-
-    def level_ends(self, name: str, run: Run | None, why: str) -> None: ...
 
 
 def measured(
