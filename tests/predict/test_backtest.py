@@ -49,7 +49,7 @@ def test_the_quoted_accuracy_holds_on_the_whole_study(whole_study: Backtest) -> 
         ("language (all)", "energy_per_output_j"): (9.0, 30.0),
         ("language (all)", "power_w"): (8.2, 25.0),
         ("diffusion video", "energy_per_output_j"): (6.0, 13.0),
-        ("diffusion image", "energy_per_output_j"): (16.5, 34.0),
+        ("diffusion image", "energy_per_output_j"): (14.0, 31.0),
     }
     for (split, quantity), (median, ninetieth) in limits.items():
         score = found(whole_study.splits, split, quantity)

@@ -170,3 +170,13 @@ def test_given_runs_draw_the_prediction_to_them_and_narrow_it() -> None:
     assert corrected["power_w_high"] / corrected["power_w"] < base["power_w_high"] / base["power_w"]
     elsewhere = predict_many(pl.DataFrame([CHAT | {"model_id": "openai/gpt-oss-20b"}]), given=given_runs)
     assert elsewhere["basis"][0] == "modelled"
+
+
+def test_copies_of_a_dense_model_multiply_throughput_and_power() -> None:
+    alone = one(num_gpus=2, batch_size=32.0)
+    four = one(num_gpus=8, batch_size=128.0, data_parallel=4)
+    assert four["output_throughput_per_s"] == pytest.approx(4 * alone["output_throughput_per_s"])
+    assert four["power_w"] == pytest.approx(4 * alone["power_w"])
+    assert four["itl_median_s"] == pytest.approx(alone["itl_median_s"])
+    assert four["batch_ceiling"] == pytest.approx(4 * alone["batch_ceiling"])
+    assert four["batch_size"] == 128.0

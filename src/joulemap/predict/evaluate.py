@@ -137,14 +137,14 @@ def _piece(rows: FormRows, fitted: FormCalibration) -> dict[str, Arrays]:
 def _language_piece(rows: LanguageRows, t: LanguageTerms) -> dict[str, Arrays]:
     bytes_moved = sum(t.bytes_per_step.values(), start=np.zeros(len(rows)))
     useful = t.flops_per_step["decode"] + t.flops_per_step["prefill"]
-    used = np.divide(rows.batch, t.batch_ceiling, out=np.ones(len(rows)), where=t.batch_ceiling > 0)
+    used = np.divide(rows.batch * rows.copies, t.batch_ceiling, out=np.ones(len(rows)), where=t.batch_ceiling > 0)
     values = {
         "itl_median_s": t.itl_median_s,
         "output_throughput_per_s": t.output_throughput_per_s,
         "power_w": t.power_w,
         "ttft_s": t.prefill_s + 1.5 * t.mean_step_s,
         "mean_step_s": t.mean_step_s,
-        "batch_size": rows.batch,
+        "batch_size": rows.batch * rows.copies,
         "batch_ceiling": t.batch_ceiling,
         "mean_context_tokens": t.context_tokens,
         "mean_input_tokens": t.input_tokens,

@@ -142,7 +142,7 @@ def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
         step_s=parts,
         mean_step_s=mean_step,
         itl_median_s=median,
-        output_throughput_per_s=rows.batch / mean_step,
+        output_throughput_per_s=rows.copies * rows.batch / mean_step,
         power_parts_w=power_parts,
         power_w=sum(power_parts.values(), start=np.zeros(len(rows))),
         bytes_per_step={
@@ -159,7 +159,7 @@ def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
         input_tokens=held,
         memory_footprint_bytes=footprint,
         kv_available_bytes=available,
-        batch_ceiling=ceiling,
+        batch_ceiling=ceiling * rows.copies,
         prefill_s=prompt * replicated + extra,
     )
 
@@ -352,7 +352,7 @@ def _power_parts(
     parts["starved"] = c["power_static"] * tdp * waiting
     raw = sum(parts.values(), start=np.zeros(len(rows)))
     held = power.capped(raw, rows.power_cap_w * TDP_HEADROOM) / raw
-    return {name: parts[name] * held * rows.gpus for name in PARTS}
+    return {name: parts[name] * held * rows.gpus * rows.copies for name in PARTS}
 
 
 def _sequence_cache_bytes(rows: LanguageRows, context: Floats) -> Floats:

@@ -46,12 +46,15 @@ class LanguageRows:
     """Position in ``gpu_models``."""
     gpu_models: tuple[GpuModel, ...]
     gpus: Floats
+    """Of one copy."""
+    copies: Floats
+    """Copies of a model without experts that data parallelism makes; each has its share of the batch."""
     replicas: Floats
-    """Attention data parallelism."""
+    """Attention data parallelism around shared experts."""
     expert_split: Floats
     """1 where experts are divided between GPUs whole."""
     batch: Floats
-    """Sequences running together, time-averaged; not a number where it is to be found."""
+    """Sequences of one copy running together, time-averaged; not a number where it is to be found."""
     ceiling: Floats
     """Configured ceiling; the batch itself where none is given."""
     output_tokens: Floats
@@ -104,7 +107,8 @@ def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, Mo
     spread = np.array([REPLY_SPREAD.get(t, REPLY_SPREAD_DEFAULT) for t in tasks])[task_codes]
     gpus, replicas = floats_of(frame, "num_gpus", 1.0), floats_of(frame, "data_parallel", 1.0)
     modality = column_of(frame, "input_modality", pl.String).fill_null("text")
-    batch = floats_of(frame, "batch_size", np.nan)
+    copies = np.where(shape["moe_layers"] > 0, 1.0, replicas)
+    batch = floats_of(frame, "batch_size", np.nan) / copies
     narrow = np.zeros(frame.height)
     for name, count in NARROW_HOSTS:
         at = np.array([g.id == name for g in gpu_models])[gpu_index] & (gpus == count) & (task_index >= 0)
@@ -114,11 +118,12 @@ def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, Mo
         gpu=gpu,
         gpu_index=gpu_index,
         gpu_models=gpu_models,
-        gpus=gpus,
-        replicas=replicas,
+        gpus=gpus / copies,
+        copies=copies,
+        replicas=replicas / copies,
         expert_split=np.where((floats_of(frame, "expert_parallel", 1.0) > 1) & (gpus > 1), 1.0, 0.0),
         batch=batch,
-        ceiling=filled(floats_of(frame, "max_num_seqs", np.nan), batch),
+        ceiling=filled(floats_of(frame, "max_num_seqs", np.nan) / copies, batch),
         output_tokens=floats_of(frame, "mean_output_tokens", np.nan),
         spread=filled(floats_of(frame, "output_length_spread", np.nan), spread),
         input_tokens=floats_of(frame, "mean_input_tokens", np.nan),
