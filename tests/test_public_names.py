@@ -33,6 +33,9 @@ VERBS_IN_PYTHON = {
     "backtest": "backtest",
     "diagnose": "diagnose",
     "explain": "explain",
+    "frontier": "frontier",
+    "recommend": "recommend",
+    "next": "next_measurements",
 }
 """The public function behind each verb that has one; a new verb must be named here, or below."""
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from joulemap.diagnose.explanation import Explanation, Factor
     from joulemap.errors import JoulemapError
     from joulemap.measure.doctor import Examination, examine_machine
+    from joulemap.optimize.choice import Recommendation, recommend
+    from joulemap.optimize.constraints import Constraints
+    from joulemap.optimize.information import next_measurements
+    from joulemap.optimize.scope import Scope
+    from joulemap.optimize.tradeoff import Frontier, frontier
     from joulemap.predict.backtest import Backtest, backtest
     from joulemap.predict.calibration import Calibration, calibrate
     from joulemap.predict.predict import predict_many
@@ -54,6 +59,7 @@ __all__ = [
     "Breakdown",
     "Calibration",
     "Claim",
+    "Constraints",
     "Deployment",
     "Diagnosis",
     "Estimate",
@@ -61,6 +67,7 @@ __all__ = [
     "Explanation",
     "Factor",
     "Finding",
+    "Frontier",
     "JoulemapError",
     "LengthDistribution",
     "Measured",
@@ -68,8 +75,10 @@ __all__ = [
     "OutputUnit",
     "Provenance",
     "Quantity",
+    "Recommendation",
     "Run",
     "RunStore",
+    "Scope",
     "Validity",
     "Workload",
     "__version__",
@@ -80,10 +89,13 @@ __all__ = [
     "examine_machine",
     "explain",
     "find_run",
+    "frontier",
     "import_path",
+    "next_measurements",
     "open_store",
     "predict",
     "predict_many",
+    "recommend",
     "reproduce",
     "select",
 ]
@@ -96,6 +108,11 @@ _HOMES = {
     "joulemap.diagnose.explanation": ("Explanation", "Factor"),
     "joulemap.errors": ("JoulemapError",),
     "joulemap.measure.doctor": ("Examination", "examine_machine"),
+    "joulemap.optimize.choice": ("Recommendation", "recommend"),
+    "joulemap.optimize.constraints": ("Constraints",),
+    "joulemap.optimize.information": ("next_measurements",),
+    "joulemap.optimize.scope": ("Scope",),
+    "joulemap.optimize.tradeoff": ("Frontier", "frontier"),
     "joulemap.predict.backtest": ("Backtest", "backtest"),
     "joulemap.predict.calibration": ("Calibration", "calibrate"),
     "joulemap.predict.predict": ("predict_many",),

@@ -31,6 +31,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "backtest": ("joulemap.cli.backtest:backtest_store", "Test the prediction on runs that it has not seen."),
     "diagnose": ("joulemap.cli.diagnose:diagnose_run", "Say where a run's joules went, and what to change."),
     "explain": ("joulemap.cli.explain:explain_pair", "Explain why one run costs more energy than another."),
+    "frontier": ("joulemap.cli.frontier:show_frontier", "Show what nothing beats in time and energy at once."),
+    "recommend": (
+        "joulemap.cli.recommend:recommend_configuration",
+        "Recommend the configuration of least energy under limits.",
+    ),
+    "next": ("joulemap.cli.next_:list_next_measurements", "List the measurements most worth making next."),
 }
 """Each verb with where its function lives and its line in the help."""
 

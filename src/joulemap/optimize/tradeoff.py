@@ -47,9 +47,10 @@ class Frontier:
     table: pl.DataFrame
     """All candidates, with ``on_frontier`` and ``knee``; by rising time."""
     hypervolume: float
-    """Area dominated in logarithms of both costs, up to ``reference``."""
-    reference: tuple[float, float]
-    """Time cost (seconds, or seconds per output) and joules per output of the reference point."""
+    """Area dominated in logarithms of both costs, up to the reference point."""
+    reference_s: float
+    """Time of the reference point; on an axis of throughput, seconds per output."""
+    reference_j_per_output: float
     same_batch: tuple[SameBatch, ...]
     notes: tuple[str, ...] = ()
 
@@ -68,7 +69,7 @@ class Frontier:
             "points": [candidate_json(row) for row in self.points.iter_rows(named=True)],
             "candidates": self.table.height,
             "hypervolume": self.hypervolume,
-            "reference": {"time_cost_s": self.reference[0], "energy_per_output_j": self.reference[1]},
+            "reference": {"time_s": self.reference_s, "energy_per_output_j": self.reference_j_per_output},
             "same_batch": [pair.to_json() for pair in self.same_batch],
             "notes": list(self.notes),
         }
@@ -78,8 +79,8 @@ class Frontier:
 class Limit:
     """The least energy of two frontiers under one limit of time."""
 
-    time_limit: float
-    """In the unit of the time axis."""
+    limit_s: float
+    """Seconds; on an axis of throughput, seconds per output."""
     a_j_per_output: float | None
     """``None`` where nothing of that side meets the limit."""
     b_j_per_output: float | None
@@ -89,7 +90,7 @@ class Limit:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
-            "time_limit": self.time_limit,
+            "limit_s": self.limit_s,
             "a_j_per_output": self.a_j_per_output,
             "b_j_per_output": self.b_j_per_output,
             "energy_ratio": self.energy_ratio,
@@ -157,7 +158,8 @@ def compare(
         found: The candidates.
         selectors: Two selectors such as ``gpu=H100`` and ``gpu=B200``.
         x: As for :func:`frontier`.
-        limits: Limits of time, at which the sides' least energies are compared.
+        limits: Limits in seconds (on an axis of throughput, seconds per output), under which the sides' least
+            energies are compared.
 
     Raises:
         UsageError: There are not two selectors.
@@ -168,7 +170,8 @@ def compare(
         raise UsageError(msg, fix="--compare gpu=H100 --compare gpu=B200")
     tables = [_narrowed(found, text) for text in selectors]
     whole = frontier_among(found, pl.concat(tables), x)
-    a, b = (frontier_among(found, table, x, whole.reference) for table in tables)
+    reference = (whole.reference_s, whole.reference_j_per_output)
+    a, b = (frontier_among(found, table, x, reference) for table in tables)
     compared = [_limit(limit, a, b) for limit in limits]
     return Comparison(a_label=selectors[0], b_label=selectors[1], a=a, b=b, limits=tuple(compared))
 
@@ -206,7 +209,8 @@ def frontier_among(
         time_quantity=quantity,
         table=marked[np.argsort(cost, kind="stable").tolist()],
         hypervolume=hypervolume(cost, energy, worst),
-        reference=worst,
+        reference_s=worst[0],
+        reference_j_per_output=worst[1],
         same_batch=same_batch(table),
         notes=found.notes,
     )
@@ -270,14 +274,10 @@ def _narrowed(found: Candidates, text: str) -> pl.DataFrame:
     return table
 
 
-def _limit(limit: float, a: Frontier, b: Frontier) -> Limit:
+def _limit(limit_s: float, a: Frontier, b: Frontier) -> Limit:
     lows = []
     for side in (a, b):
-        below = side.table.filter(
-            pl.col(side.time_quantity) >= limit
-            if side.time_quantity.endswith("_per_s")
-            else pl.col(side.time_quantity) <= limit
-        )
+        below = side.table.filter(pl.Series(time_cost(side.table, side.time_quantity) <= limit_s))
         lows.append(None if below.is_empty() else float(below["energy_per_output_j"].to_numpy().min()))
     ratio = None if lows[0] is None or lows[1] is None else lows[0] / lows[1]
-    return Limit(time_limit=limit, a_j_per_output=lows[0], b_j_per_output=lows[1], energy_ratio=ratio)
+    return Limit(limit_s=limit_s, a_j_per_output=lows[0], b_j_per_output=lows[1], energy_ratio=ratio)
