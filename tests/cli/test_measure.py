@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from joulemap.catalog import load_catalog
 from joulemap.cli.measure_options import (
     LoadOptions,
     MeasureRequest,
@@ -25,9 +26,15 @@ from joulemap.cli.measure_options import (
     share,
     whole_numbers,
 )
+from joulemap.cli.measure_server import arrivals, asked
 from joulemap.errors import UsageError
+from joulemap.measure.load.lengths import FixedLength
+from joulemap.measure.load.plan import ClosedLoop, OpenLoop
+from joulemap.measure.load.prompts import SyntheticPrompts
+from joulemap.measure.load.target import Endpoint
 from joulemap.measure.mock_server import MockBehaviour, MockServerProcess
 from joulemap.measure.session.journal import read_journal
+from joulemap.measure.session.server import is_this_machine
 from joulemap.store.run_store import open_store
 
 SHORT = ("--window", "0.4", "--windows", "3", "--warm-up", "1", "--duration", "12", "--meter", "assumed")
@@ -227,3 +234,31 @@ def test_a_pace_that_holds_no_window_is_refused() -> None:
         pace_of(PaceOptions(duration=4.0, window=5.0))
     with pytest.raises(UsageError, match="measures nothing"):
         pace_of(PaceOptions(windows=0))
+
+
+def test_a_task_brings_its_lengths_and_modality() -> None:
+    workload, prompts = asked(LoadOptions(task="lm-arena-chat"), Endpoint.CHAT, None)
+    task = load_catalog().task("lm-arena-chat")
+    assert task.output_lengths is not None
+    assert workload.mean_output_tokens == task.output_lengths.mean_tokens
+    assert isinstance(prompts, SyntheticPrompts)
+    stated, fixed = asked(LoadOptions(task="lm-arena-chat", output_tokens=7), Endpoint.CHAT, None)
+    assert isinstance(fixed, SyntheticPrompts)
+    assert fixed.output_tokens == FixedLength(7)
+    assert stated.task == "lm-arena-chat"
+    own, _ = asked(LoadOptions(task="my own task"), Endpoint.CHAT, None)
+    assert own.mean_output_tokens is None
+
+
+def test_loads_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(UsageError, match="two different loads"):
+        arrivals(LoadOptions(concurrency="8", rate="1"), None, "8")
+    assert arrivals(LoadOptions(rate="0.5,2"), None, "8") == (OpenLoop(rate_per_s=0.5), OpenLoop(rate_per_s=2.0))
+    assert arrivals(LoadOptions(), None, "8,16") == (ClosedLoop(concurrency=8), ClosedLoop(concurrency=16))
+
+
+def test_a_server_elsewhere_is_not_this_machine() -> None:
+    assert is_this_machine("127.0.0.1")
+    assert is_this_machine("localhost")
+    assert not is_this_machine("192.0.2.1")  # set aside for documentation (RFC 5737): nobody has it
+    assert not is_this_machine("no-such-host.invalid")

@@ -55,8 +55,11 @@ class ServerOptions:
     precision: str | None = None
     """Precision of the weights."""
     tensor_parallel: int | None = None
+    """GPUs over which each layer is split."""
     expert_parallel: int | None = None
+    """GPUs over which experts are spread."""
     data_parallel: int | None = None
+    """Replicas of the attention layers."""
     max_num_seqs: int | None = None
     """The engine's batch ceiling."""
     metrics_url: str | None = None

@@ -76,7 +76,7 @@ def to_run(record: LevelRecord, instruments: Instruments) -> Run:
     return Run(
         workload=replace(
             record.workload,
-            mean_input_tokens=record.workload.mean_input_tokens or record.done.mean_input_tokens,
+            mean_input_tokens=record.done.mean_input_tokens or record.workload.mean_input_tokens,
             mean_output_tokens=record.done.mean_output_tokens or record.workload.mean_output_tokens,
         ),
         deployment=record.deployment,
