@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from joulemap.records import Modality, OutputUnit, Run
 from joulemap.store.importers import ImportHints, read_path
 from joulemap.store.importers.engine_window import engine_window
 from joulemap.store.importers.mlenergy_path import path_context
+from joulemap.store.importers.parquet_worker import MOST_ROWS, ParquetWorker
 from tests.store.importers import samples
 from tests.store.importers.samples import START_S
 
@@ -182,6 +187,20 @@ class TestDiffusion:
         assert "energy is of 2 GPUs" in run.validity.reasons[0]
 
 
+TABLES = [["energy_per_token_joules"]]
+
+
+@contextmanager
+def dying_reader(worker: ParquetWorker) -> Iterator[None]:
+    """Stop the worker and end it while it is being asked, as a crash does."""
+    process = worker._running()
+    process.send_signal(signal.SIGSTOP)
+    timer = threading.Timer(0.2, process.kill)
+    timer.start()
+    yield
+    timer.join()
+
+
 class TestParquet:
     def test_both_tables(self, tmp_path: Path) -> None:
         read = read_path(samples.mlenergy_parquet(tmp_path / "runs"))
@@ -207,6 +226,30 @@ class TestParquet:
         path.write_bytes(path.read_bytes()[:-200])
         (problem,) = read_path(path).problems
         assert "damaged Parquet" in problem.reason
+
+    def test_a_file_that_ends_its_reader_is_refused_and_the_next_is_read(self, tmp_path: Path) -> None:
+        folder = samples.mlenergy_parquet(tmp_path)
+        worker = ParquetWorker()
+        try:
+            assert len(worker.read(str(folder / "llm.parquet"), TABLES) or []) == 2
+            first = worker._process
+            assert first is not None
+            first.kill()
+            first.wait()
+            assert len(worker.read(str(folder / "llm.parquet"), TABLES) or []) == 2
+            assert worker._process is not first
+            with dying_reader(worker), pytest.raises(ImportFileError, match="crashes its reader"):
+                worker.read(str(folder / "llm.parquet"), TABLES)
+            assert len(worker.read(str(folder / "llm.parquet"), TABLES) or []) == 2
+        finally:
+            worker.close()
+
+    def test_too_many_rows(self, tmp_path: Path) -> None:
+        path = samples.mlenergy_parquet(tmp_path) / "llm.parquet"
+        table = pl.read_parquet(path)
+        pl.concat([table] * (MOST_ROWS // 2 + 1)).write_parquet(path)
+        (problem,) = read_path(path).problems
+        assert "has over 200,000 rows" in problem.reason
 
     def test_other_tables_are_not_ours(self, tmp_path: Path) -> None:
         pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "a.parquet")

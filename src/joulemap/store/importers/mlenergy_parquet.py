@@ -6,10 +6,7 @@ that is not stable becomes an invalid run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import polars as pl
+from typing import Any
 
 from joulemap.errors import ImportFileError
 from joulemap.records import (
@@ -26,15 +23,14 @@ from joulemap.records import (
 from joulemap.store.importers.fields import Fields
 from joulemap.store.importers.gpu_names import short_gpu_name
 from joulemap.store.importers.mlenergy_path import INPUT_MODALITIES
+from joulemap.store.importers.parquet_worker import WORKER
 from joulemap.store.importers.protocol import ImportHints, Reading
 from joulemap.store.importers.source import Source
 from joulemap.units import S_PER_MS
 
-T = TypeVar("T")
-
-MOST_ROWS = 1_000_000
 _LLM = frozenset({"energy_per_token_joules", "max_num_seqs", "model_id", "gpu_model"})
 _DIFFUSION = frozenset({"energy_per_generation_joules", "batch_latency_s", "model_id", "gpu_model"})
+_TABLES = [sorted(_LLM), sorted(_DIFFUSION)]
 
 
 class MlenergyParquetImporter:
@@ -48,11 +44,10 @@ class MlenergyParquetImporter:
         if not source.is_parquet:
             return False
         try:
-            columns = set(_schema(source))
+            return _rows(source) is not None
         except ImportFileError:
-            # Said again, and then heard, if the user names this format.
+            # Said again, and then heard, by the reader of a table that bears one of the two names.
             return source.path.name in {"llm.parquet", "diffusion.parquet"}
-        return columns >= _LLM or columns >= _DIFFUSION
 
     def read(self, source: Source, hints: ImportHints) -> Reading:
         """Read every row; a bad row is a problem of its own."""
@@ -61,8 +56,11 @@ class MlenergyParquetImporter:
             raise ImportFileError(source.file, None, reason, fix="leave these options out")
         if not source.is_parquet:
             raise ImportFileError(source.file, None, "is not a Parquet file")
+        rows = _rows(source)
+        if rows is None:
+            raise ImportFileError(source.file, None, "has the columns of neither table of compiled runs")
         reading = Reading()
-        for position, row in enumerate(_rows(source)):
+        for position, row in enumerate(rows):
             try:
                 reading.runs.append(_run(source, position, Fields(source.file, f"row {position}", row)))
             except ImportFileError as error:
@@ -70,37 +68,8 @@ class MlenergyParquetImporter:
         return reading
 
 
-def _schema(source: Source) -> list[str]:
-    return _guarded(source, lambda: list(pl.read_parquet_schema(source.content)))
-
-
-def _rows(source: Source) -> list[dict[str, Any]]:
-    columns = _schema(source)
-    wanted = [name for name in columns if name not in {"results_path", "prometheus_path"}]
-    table = _guarded(source, lambda: pl.read_parquet(source.content, columns=wanted, n_rows=MOST_ROWS + 1))
-    if table.height > MOST_ROWS:
-        raise ImportFileError(source.file, None, f"has over {MOST_ROWS:,} rows, the most that are read")
-    # Dates, nested and binary values of other columns would only be in the way.
-    plain = [name for name, kind in table.schema.items() if kind.is_numeric() or kind in (pl.String, pl.Boolean)]
-    return table.select(plain).to_dicts()
-
-
-def _guarded(source: Source, read: Callable[[], T]) -> T:
-    """Call a reader of Polars; a damaged file is an error that names it, whichever way Polars reports it."""
-    try:
-        return read()
-    except (pl.exceptions.PolarsError, OSError, ValueError, MemoryError) as error:
-        raise ImportFileError(source.file, None, f"is damaged Parquet: {_first_line(error)}") from error
-    except BaseException as error:
-        # Polars reports some damaged files by a Rust panic, which is no Exception.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise ImportFileError(source.file, None, f"is damaged Parquet: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+def _rows(source: Source) -> list[dict[str, Any]] | None:
+    return source.once("rows", lambda: WORKER.read(source.file, _TABLES))
 
 
 def _run(source: Source, position: int, row: Fields) -> Run:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from joulemap.errors import ImportFileError
 from joulemap.units import BYTES_PER_MIB
+
+T = TypeVar("T")
 
 LARGEST_FILE_BYTES = 512 * BYTES_PER_MIB
 """Larger files are refused: parsed JSON takes about ten times its size in memory."""
@@ -91,7 +94,7 @@ class Source:
     @cached_property
     def is_parquet(self) -> bool:
         """Whether the file begins as Parquet does."""
-        return not self.is_folder and self.content[:4] == PARQUET_MAGIC
+        return not self.is_folder and self.content.startswith(PARQUET_MAGIC)
 
     @cached_property
     def is_json(self) -> bool:
@@ -137,6 +140,17 @@ class Source:
     def child(self, name: str) -> Source:
         """Return an entry of the folder; the same object each time, so that it is parsed once."""
         return self._children.setdefault(name, Source(self.path / name))
+
+    def once(self, name: str, read: Callable[[], T]) -> T:
+        """Return what ``read`` returns, called the first time only: for what recognising and reading both need."""
+        if name not in self._read_once:
+            self._read_once[name] = read()
+        found: T = self._read_once[name]
+        return found
+
+    @cached_property
+    def _read_once(self) -> dict[str, Any]:
+        return {}
 
     @cached_property
     def _children(self) -> dict[str, Source]:
