@@ -129,6 +129,8 @@ class MeterOptionsGroup:
     """GPUs to measure, by index or UUID, joined by commas."""
     tdp: float | None = None
     """The CPUs' TDP in watts, for the assumed meter."""
+    dcgm: str | None = None
+    """A dcgm-exporter's address, to read GPU activity from in place of GPM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +186,9 @@ def pace_of(options: PaceOptions, *, quick: bool = False) -> Pace:
 def meter_request(options: MeterOptionsGroup) -> MeterRequest:
     """Return the request for meters."""
     gpus = None if options.gpus is None else tuple(g.strip() for g in options.gpus.split(",") if g.strip())
-    return MeterRequest(names=options.meter, options=MeterOptions(gpus=gpus, tdp_w=options.tdp))
+    return MeterRequest(
+        names=options.meter, options=MeterOptions(gpus=gpus, tdp_w=options.tdp), dcgm_url=options.dcgm
+    )
 
 
 def share(text: str, option: str) -> float:
