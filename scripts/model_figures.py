@@ -16,7 +16,7 @@ FIGURES = Path(__file__).resolve().parents[1] / "docs" / "figures"
 SIZES = np.linspace(0.1, 2.0, 20)
 
 
-def scatter(predictions: pl.DataFrame) -> alt.LayerChart:
+def scatter(predictions: pl.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """Return predicted against measured energy per token."""
     rows = predictions.filter((pl.col("quantity") == "energy_per_output_j") & (pl.col("form") == "language"))
     points = (
@@ -45,7 +45,7 @@ def reliability(predictions: pl.DataFrame) -> alt.Chart:
             {"size": float(s), "inside": float(np.mean(ratio <= s)), "quantity": f"{form}: {quantity}"}
             for s in SIZES
         ]
-    return (
+    chart: alt.Chart = (
         alt.Chart(pl.DataFrame(rows))
         .mark_line(point=True)
         .encode(
@@ -55,6 +55,7 @@ def reliability(predictions: pl.DataFrame) -> alt.Chart:
         )
         .properties(width=420, height=300)
     )
+    return chart
 
 
 def _groups(predictions: pl.DataFrame) -> list[tuple[tuple[str, str], np.ndarray]]:

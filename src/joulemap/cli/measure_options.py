@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -151,13 +151,15 @@ class MeasureRequest:
     @staticmethod
     def from_json(told: Mapping[str, Any]) -> MeasureRequest:
         """Return a request from a journal."""
-        groups = {
-            f.name: f.default_factory().__class__(**told[f.name])  # type: ignore[misc]
-            for f in fields(MeasureRequest)
-            if f.name != "url" and f.name != "meters"
-        }
         meters = {**told["meters"], "meter": tuple(told["meters"]["meter"])}
-        return MeasureRequest(url=told["url"], meters=MeterOptionsGroup(**meters), **groups)
+        return MeasureRequest(
+            url=told["url"],
+            load=LoadOptions(**told["load"]),
+            server=ServerOptions(**told["server"]),
+            in_process=InProcessOptions(**told["in_process"]),
+            pace=PaceOptions(**told["pace"]),
+            meters=MeterOptionsGroup(**meters),
+        )
 
 
 def pace_of(options: PaceOptions, *, quick: bool = False) -> Pace:

@@ -118,7 +118,7 @@ class Histogram:
         return self.total / self.count if self.count > 0 else None
 
     def quantile(self, share: float) -> float | None:
-        """Return a quantile, linear within its bucket; ``None`` if there is none, or beyond the last finite edge."""
+        """Return a quantile, linear within its bucket; ``None`` if there is none or beyond the last finite edge."""
         if self.count <= 0:
             return None
         rank = share * self.count
