@@ -23,7 +23,7 @@ SHARES_AND_RATIOS = re.compile(
 )
 COUNTS = re.compile(
     r"(^|_)(batch|batches|batch_size|ceiling|requests|requests_(waiting|running|finished)|preemptions|in_flight"
-    r"|outputs|samples|gpus|replicas|pixels|steps|frames|calls|layers|blocks|heads|experts|width|hidden_size"
+    r"|outputs|samples|gpus|replicas|copies|pixels|steps|frames|calls|layers|blocks|heads|experts|width|hidden_size"
     r"|vocab_size|ulysses|ring)$"
 )
 STATISTICS = re.compile(r"(^|_)(prior|spread|vector|covariance|cost|weight|deviation|mdape|p90ape|coverage90)$")
