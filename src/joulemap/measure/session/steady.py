@@ -114,7 +114,7 @@ def transient_end(values: Series) -> int | None:
     candidates = spread[: batches - 1] / count[: batches - 1] ** 2
     # Values that differ by rounding only are equal: the earliest of them is meant.
     best = float(np.min(candidates))
-    cut = int(np.flatnonzero(candidates <= best + 1e-12 * (1.0 + float(means.mean() ** 2)))[0])
+    cut = int(np.flatnonzero(candidates <= best + 1e-12 * float(np.max(means**2)))[0])
     return None if 2 * cut >= batches else cut * MSER_BATCH
 
 
