@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from joulemap.diagnose.diagnosis import Bound
 from joulemap.diagnose.ledger import Measurement, Times, dynamic_energy, static_power
 from joulemap.diagnose.modelled import LIMITS, TWOFOLD, Modelled, energy_per_output
-from joulemap.diagnose.series import Curves
+from joulemap.diagnose.series import Curves, Series
 from joulemap.physics.arrays import Floats
 from joulemap.predict.language import LanguageTerms
 from joulemap.predict.language_rows import LanguageRows
@@ -36,6 +39,8 @@ WITHIN_REACH = 0.3
 """A sweep that ended at this share of the modelled ceiling or more may have ended for want of memory."""
 WAITED = 0.15
 """Share of a step that a GPU must have waited for a batch that is not filled to be laid to the host."""
+NEXT_BATCH = 1.25
+"""Ratio of two batches from which a gain can be read off the runs measured there."""
 ORDER = tuple(Bound)
 
 
@@ -49,6 +54,13 @@ class SeenOfBatch:
     """Measured requests in the engine's queue; likewise."""
     sweep_ended: NDArray[np.bool_]
     """The run is its series' largest batch, while the same model and task went further with more memory."""
+    went_further: NDArray[np.bool_]
+    """A larger batch was measured on the same configuration: memory has room."""
+    gain_above_ratio: Floats
+    """Energy now over energy at twice the batch, read off the next larger batch measured; not a number at the
+    largest."""
+    gain_below_ratio: Floats
+    """Energy at half the batch over energy now, read off the next smaller batch measured; likewise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +104,7 @@ def bounds_of(modelled: Modelled, measured: Measurement, times: Times, seen: See
     gains[ORDER.index(Bound.IMBALANCE)] = _imbalance_gain(modelled, now)
     gains = np.maximum(gains, 1.0)
     holders = batch_holder(modelled, measured, times, seen)
-    batch_gains = np.maximum(_batch_gain(modelled, now), 1.0)
+    batch_gains = np.maximum(_batch_gain(modelled, now, seen), 1.0)
     for run, (holder, gain) in enumerate(zip(holders, batch_gains, strict=True)):
         gains[ORDER.index(holder), run] = max(gain, gains[ORDER.index(holder), run])
     starved = times.starved_s > STARVED * measured.step_s
@@ -116,13 +128,15 @@ def batch_holder(modelled: Modelled, measured: Measurement, times: Times, seen: 
         # A pipeline's batch is what it was called with; memory sets the end, which is not modelled.
         return [Bound.APPLICATION_LIMIT] * len(modelled)
     fills = rows.batch >= FILLED * rows.ceiling
-    room = rows.batch < ROOM * terms.batch_ceiling
+    batch = modelled.batch()
+    room = batch < ROOM * terms.batch_ceiling
     # Where the engine told its use of the cache, that counts and not the model's estimate of what fits.
     known = ~np.isnan(seen.kv_utilization)
     room = np.where(known, seen.kv_utilization < MEMORY_FULL, room)
     starved = times.starved_s > WAITED * measured.step_s
-    ended = seen.sweep_ended & (rows.batch > WITHIN_REACH * terms.batch_ceiling)
+    ended = seen.sweep_ended & (batch > WITHIN_REACH * terms.batch_ceiling)
     room &= ~(ended & ~known & (times.starved_s < STARVED * measured.step_s))
+    room |= seen.went_further
     queued = np.nan_to_num(seen.requests_waiting, nan=0.0) > 1.0
     holders = []
     for run in range(len(modelled)):
@@ -137,9 +151,16 @@ def batch_holder(modelled: Modelled, measured: Measurement, times: Times, seen: 
     return holders
 
 
-def _batch_gain(modelled: Modelled, now: Floats) -> Floats:
+def _batch_gain(modelled: Modelled, now: Floats, seen: SeenOfBatch) -> Floats:
+    """Return the gain of twice the batch: measured where a larger batch was, else the model's.
+
+    Doubling the batch again cannot save more than doubling it last did: weights and static power are shared by ever
+    more requests, so that curves flatten. A measured last step therefore bounds the model's.
+    """
     doubled = modelled.with_batch(np.asarray(modelled.rows.rows.batch) * TWOFOLD)
-    return np.asarray(now / energy_per_output(doubled.terms(modelled.calibration.vector)))
+    modelled_gain = now / energy_per_output(doubled.terms(modelled.calibration.vector))
+    bounded = np.fmin(modelled_gain, seen.gain_below_ratio)
+    return np.where(np.isnan(seen.gain_above_ratio), bounded, seen.gain_above_ratio)
 
 
 def _imbalance_gain(modelled: Modelled, now: Floats) -> Floats:
@@ -170,12 +191,16 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
     for series in curves.series:
         key = (series.knobs["task"], series.knobs["base_model"])
         furthest[key] = max(furthest.get(key, 0.0), series.largest_ceiling or 0.0)
-    ended = []
+    ended, further, above, below = [], [], [], []
     for row in frame.iter_rows(named=True):
         series_of_run = curves.of(row)
         own = series_of_run.largest_ceiling if series_of_run else None
         key = (row["task"], row["base_model"])
         ended.append(own is not None and row["batch_ceiling"] == own and own < furthest.get(key, 0.0))
+        larger, smaller = neighbouring_gains(row, series_of_run)
+        further.append(larger is not None)
+        above.append(np.nan if larger is None else larger)
+        below.append(np.nan if smaller is None else smaller)
 
     def column(name: str) -> Floats:
         return np.asarray(frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
@@ -184,4 +209,31 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
         kv_utilization=column("kv_cache_utilization"),
         requests_waiting=column("requests_waiting"),
         sweep_ended=np.array(ended, dtype=bool),
+        went_further=np.array(further, dtype=bool),
+        gain_above_ratio=np.array(above, dtype=np.float64),
+        gain_below_ratio=np.array(below, dtype=np.float64),
     )
+
+
+def neighbouring_gains(row: Mapping[str, Any], series: Series | None) -> tuple[float | None, float | None]:
+    """Return what a doubling of the batch gains, by the next larger and the next smaller batch of a run's curve.
+
+    Gains are ratios of energies, scaled to one doubling; ``None`` where no run is at least ``NEXT_BATCH`` away.
+    """
+    if series is None or not row["batch_size"]:
+        return None, None
+    gains: list[float | None] = []
+    for direction in (1.0, -1.0):
+        apart = [(direction * math.log2(r["batch_size"] / row["batch_size"]), r) for r in series.rows if _usable(r)]
+        beyond = [(doublings, r) for doublings, r in apart if doublings >= math.log2(NEXT_BATCH)]
+        if not beyond:
+            gains.append(None)
+            continue
+        doublings, nearest = min(beyond, key=lambda pair: pair[0])
+        saved = direction * math.log(row["energy_per_output_j"] / nearest["energy_per_output_j"])
+        gains.append(math.exp(saved / doublings))
+    return gains[0], gains[1]
+
+
+def _usable(row: Mapping[str, Any]) -> bool:
+    return bool(row["batch_size"] and row["energy_per_output_j"])

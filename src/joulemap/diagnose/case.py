@@ -21,8 +21,9 @@ class Case:
     latents: Mapping[str, Quantity]
     shares: Mapping[Part, float]
     """Each part of the ledger over the total."""
-    bound_by: Bound
-    batch_holder: Bound
+    bound_by: Bound | None
+    """``None`` where nothing shows it."""
+    batch_holder: Bound | None
     """What keeps the batch from growing, whether or not that binds."""
     gain_ratio: Mapping[Bound, float]
     """Energy now over energy with each limit relieved twofold."""

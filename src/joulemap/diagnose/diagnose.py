@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,13 @@ from joulemap.catalog import Catalog, load_catalog
 from joulemap.diagnose.alternatives import numbered, predicted_changes
 from joulemap.diagnose.bounds import ORDER, SeenOfBatch, batch_seen, bounds_of
 from joulemap.diagnose.case import Case
-from joulemap.diagnose.diagnosis import AboveIdeal, Change, Diagnosis, Finding, FindingKind, LedgerPart, Part
+from joulemap.diagnose.diagnosis import AboveIdeal, Change, Diagnosis, LedgerPart
 from joulemap.diagnose.explain import label
-from joulemap.diagnose.findings.registry import registered_findings
+from joulemap.diagnose.findings.registry import findings_of, registered_findings
 from joulemap.diagnose.ideal import NAMES, ideal_energy
-from joulemap.diagnose.latents import latents_of
+from joulemap.diagnose.latents import basis_of, latents_of, missing_latents
 from joulemap.diagnose.ledger import PARTS, Ledger, Measurement, ledger_of, times_of
-from joulemap.diagnose.modelled import Modelled, modelled_forms
+from joulemap.diagnose.modelled import Modelled, modelled_forms, seconds_per_output_step
 from joulemap.diagnose.neighbours import siblings_of
 from joulemap.diagnose.series import Curves, with_series_columns
 from joulemap.diagnose.unmodelled import measured_only
@@ -29,7 +31,6 @@ from joulemap.predict.calibration import Calibration, default_calibration
 from joulemap.predict.forms import Models
 from joulemap.records import Basis, weakest
 from joulemap.store.run_store import RunStore, open_store
-from joulemap.store.schema import row_to_run
 from joulemap.store.selector import find_run
 
 
@@ -47,7 +48,7 @@ def diagnose(run: str | Mapping[str, Any], *, store: RunStore | None = None) -> 
     runs = store if store is not None else open_store()
     row = find_run(runs, run) if isinstance(run, str) else run
     if not row["energy_per_output_j"]:
-        msg = f"run {row['run_id']} has no energy to account for"
+        msg = f"run {row['run_id']} has no energy per output to account for"
         raise UsageError(msg, fix=f"'joulemap show {row['run_id']}' says what was measured, and why not more")
     frame = pl.DataFrame([row], schema=runs.frame.schema, strict=False)
     return diagnose_frame(frame, curves=Curves(runs.frame))[0]
@@ -74,7 +75,7 @@ def diagnose_frame(
         One diagnosis a run, in order.
     """
     fitted, facts = calibration or default_calibration(), catalog or load_catalog()
-    runs = with_series_columns(frame.filter(pl.col("energy_per_output_j") > 0))
+    runs = with_series_columns(with_batches(frame.filter(pl.col("energy_per_output_j") > 0)))
     rows = runs.to_dicts()
     findings = registered_findings()
     changes = predicted_changes(
@@ -86,7 +87,23 @@ def diagnose_frame(
     )
     forms = modelled_forms(runs, calibration=fitted, catalog=facts, models=models)
     found = dict(pair for form in forms for pair in _diagnoses(form, runs, rows, changes, curves))
-    return [found.get(i) or measured_only(row, curves) for i, row in enumerate(rows)]
+    return [found.get(i) or measured_only(row, curves, facts) for i, row in enumerate(rows)]
+
+
+def with_batches(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the run table with batches that no source states filled in by Little's law, as far as it can be.
+
+    Tokens per second times seconds per token is the number of sequences that run together.
+    """
+    inferred = pl.col("output_throughput_per_s") * pl.coalesce("tpot_mean_s", "itl_mean_s", "itl_median_s")
+    lacking = pl.col("batch_size").is_null() & (pl.col("output_unit") == "token") & (inferred > 0)
+    note = pl.lit(json.dumps({"basis": {"batch_size": Basis.MODELLED.value}}))
+    if not frame.select(lacking.any()).item():
+        return frame
+    return frame.with_columns(
+        batch_size=pl.when(lacking).then(inferred).otherwise("batch_size"),
+        annotations=pl.when(lacking & pl.col("annotations").is_null()).then(note).otherwise("annotations"),
+    )
 
 
 def measurement_of(frame: pl.DataFrame) -> Measurement:
@@ -106,6 +123,8 @@ def measurement_of(frame: pl.DataFrame) -> Measurement:
         step_s=batch / throughput,
         outputs_per_step=batch,
         loaded_idle_w=column("loaded_idle_power_w"),
+        sm_utilization=column("sm_utilization"),
+        starved_fraction=column("starved_fraction"),
     )
 
 
@@ -117,18 +136,7 @@ def _diagnoses(
     curves: Curves,
 ) -> list[tuple[int, Diagnosis]]:
     own = runs[modelled.index.tolist()]
-    measured = measurement_of(own)
-    usable = np.isfinite(measured.step_s)
-    if not usable.all():
-        keep = np.flatnonzero(usable)
-        kept = Modelled(
-            modelled.form,
-            modelled.index[keep],
-            modelled.rows.take(keep),
-            modelled.calibration,
-            modelled.rows.take(keep).terms(modelled.calibration.vector),
-        )
-        return _diagnoses(kept, runs, rows, changes, curves) if keep.size else []
+    measured = _with_modelled_time(measurement_of(own), modelled)
     times = times_of(modelled.terms, measured)
     ledger, latents = ledger_of(modelled, measured), latents_of(modelled, measured)
     ideal, factors = ideal_energy(modelled, measured.energy_j)
@@ -139,11 +147,12 @@ def _diagnoses(
         row = rows[case_index]
         bound, margin, next_bound = bounds.of(position)
         holder = bounds.batch_holder[position]
-        basis = _energy_basis(row)
+        basis = basis_of(row, "energy_per_output_j")
         parts = _parts(ledger, position, row["energy_per_output_j"], basis)
+        own_latents = latents.of(position, row, _ceiling_words(holder.value))
         case = Case(
             row=row,
-            latents=latents.of(position, row, _ceiling_words(holder.value)),
+            latents=own_latents,
             shares={p.part: p.joules_per_output / row["energy_per_output_j"] for p in parts},
             bound_by=bound,
             batch_holder=holder,
@@ -160,8 +169,8 @@ def _diagnoses(
                     run_id=row["run_id"],
                     label=label(row),
                     output_unit=row["output_unit"],
-                    latents=dict(case.latents),
-                    missing_latents={},
+                    latents=own_latents,
+                    missing_latents=missing_latents(row, own_latents),
                     ledger=parts,
                     total_j_per_output=row["energy_per_output_j"],
                     total_basis=basis,
@@ -178,19 +187,14 @@ def _diagnoses(
     return diagnosed
 
 
-def findings_of(case: Case) -> tuple[Finding, ...]:
-    """Return what is found in a case: defects that matter first, then choices, the weightiest of each first."""
-    found = [finding for f in registered_findings() if (finding := f.find(case)) is not None]
-    return tuple(sorted(found, key=_importance))
-
-
-NEGLIGIBLE = 0.05
-"""Weight times confidence below which a defect does not come before choices: 5 % of the energy, surely."""
-
-
-def _importance(finding: Finding) -> tuple[bool, float]:
-    score = finding.weight * finding.confidence
-    return finding.kind is FindingKind.CHOICE or score < NEGLIGIBLE, -score
+def _with_modelled_time(measured: Measurement, modelled: Modelled) -> Measurement:
+    """Return the measurement with the model's step where neither power nor throughput was measured."""
+    known = np.isfinite(measured.step_s)
+    if known.all():
+        return measured
+    step_s = np.where(known, measured.step_s, seconds_per_output_step(modelled.terms))
+    power_w = np.where(known, measured.power_w, measured.energy_j * measured.outputs_per_step / step_s)
+    return replace(measured, step_s=step_s, power_w=power_w)
 
 
 def _parts(ledger: Ledger, run: int, total_j: float, basis: Basis) -> tuple[LedgerPart, ...]:
@@ -220,17 +224,12 @@ def _ceiling_words(holder: str) -> str:
     return {"application-limit": "the configured ceiling", "memory-capacity": "memory"}.get(holder, holder)
 
 
-def _energy_basis(row: Mapping[str, Any]) -> Basis:
-    return row_to_run(row).annotations.basis.get("energy_per_output_j", Basis.MEASURED)
-
-
 def _notes(row: Mapping[str, Any], excess: float) -> tuple[str, ...]:
     notes = []
     if excess > 1.0:
         notes.append(f"the modelled parts came to {excess:.2f}x the measured energy and were scaled down together")
-    if not row["valid"]:
+    if not row["output_throughput_per_s"] and not row["power_w"]:
+        notes.append("neither power nor throughput was measured: the model's time of a step divides the energy")
+    if row["valid"] is False:
         notes.append("the run is marked invalid: " + "; ".join(row["validity_reasons"] or ["no reason given"]))
     return tuple(notes)
-
-
-__all__ = ["Part", "diagnose", "diagnose_frame", "findings_of", "measurement_of"]

@@ -171,7 +171,8 @@ class Diagnosis:
     ideal_j_per_output: float
     above_ideal: tuple[AboveIdeal, ...]
     """Factors whose product is ``total_j_per_output / ideal_j_per_output``."""
-    bound_by: Bound
+    bound_by: Bound | None
+    """``None`` where nothing shows it; a note then says so."""
     bound_margin: float
     """How many times more a twofold relief of this bound saves than one of the next; 1 is a tie."""
     next_bound: Bound | None
@@ -206,7 +207,7 @@ class Diagnosis:
             "unit": f"J/{self.output_unit}",
             "ideal_j_per_output": self.ideal_j_per_output,
             "above_ideal": [factor.to_json() for factor in self.above_ideal],
-            "bound_by": self.bound_by.value,
+            "bound_by": self.bound_by.value if self.bound_by else None,
             "bound_margin": self.bound_margin,
             "next_bound": self.next_bound.value if self.next_bound else None,
             "findings": [finding.to_json() for finding in self.findings],

@@ -11,7 +11,6 @@ from joulemap.diagnose.diagnosis import Bound
 from joulemap.diagnose.ledger import dynamic_energy
 from joulemap.diagnose.modelled import REMOVED, Modelled, Terms, energy_per_output, seconds_per_output_step
 from joulemap.physics.arrays import Floats
-from joulemap.predict.language import LanguageTerms
 from joulemap.predict.language_rows import LanguageRows
 
 ROOFLINE = (
@@ -91,11 +90,13 @@ def _at_roofline(modelled: Modelled, vector: Floats) -> Floats:
 
 
 def _full_batch(modelled: Modelled) -> Floats:
-    batch = np.asarray(modelled.rows.rows.batch, dtype=np.float64)
-    if not isinstance(modelled.terms, LanguageTerms):
+    """Return the batch of one copy that memory holds."""
+    rows = modelled.rows.rows
+    batch = np.asarray(rows.batch, dtype=np.float64)
+    if not isinstance(rows, LanguageRows):
         return batch
-    ceiling = np.clip(modelled.terms.batch_ceiling, batch, batch * LARGEST_BATCH_GAIN)
-    return np.where(np.isfinite(ceiling), ceiling, batch)
+    capacity = np.clip(modelled.capacity() / rows.copies, batch, batch * LARGEST_BATCH_GAIN)
+    return np.where(np.isfinite(capacity), capacity, batch)
 
 
 def _throttled(modelled: Modelled, terms: Terms, held: Floats) -> Floats:

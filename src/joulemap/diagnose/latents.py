@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from joulemap.diagnose.ledger import Measurement, times_of
+from joulemap.diagnose.ledger import BUSY_SM_UTILIZATION, Measurement, drawn_measurements, times_of
 from joulemap.diagnose.modelled import Modelled, Terms
 from joulemap.physics.arrays import Floats
 from joulemap.predict.language import LanguageTerms
+from joulemap.predict.language_rows import LanguageRows
 from joulemap.records import Basis, Quantity
 
 CAPACITY_SPREAD = 2.2
 """What fits in memory is known to about this factor (90 %): engines reserve differently for graphs, activations
 and encoders, and the study's own runs scatter so around the estimate."""
+VOLUME_SPREAD = 1.5
+"""Traffic and arithmetic over the peak, against what a GPU's counters say, agree to about this factor (90 %): caches
+serve some reads, and a counter of busy pipes is not one of operations."""
 
 MEASURED = (
+    "batch_size",
     "kv_cache_utilization",
     "memory_bandwidth_utilization",
     "compute_utilization",
@@ -31,10 +37,30 @@ MEASURED = (
 UNITS = {
     "batch_size": "request",
     "batch_ceiling": "request",
-    "memory_footprint_bytes": "B",
-    "memory_available_bytes": "B",
+    "memory_footprint_bytes": "B/GPU",
+    "memory_available_bytes": "B/GPU",
     "context_tokens": "token",
     "input_tokens": "token",
+}
+CAPACITY = (
+    "memory_footprint_bytes",
+    "memory_available_bytes",
+    "batch_ceiling",
+    "kv_cache_utilization",
+    "context_tokens",
+    "input_tokens",
+)
+COUNTED = {
+    "sm_utilization": "a counter of GPU activity tells it, and none was read",
+    "sm_occupancy": "a counter of GPU activity tells it, and none was read",
+}
+DIFFUSION_HAS_NONE = {
+    "kv_cache_utilization": "a diffusion pipeline has no KV cache",
+    "context_tokens": "a diffusion pipeline attends to the whole picture at each step; it has no growing context",
+    "input_tokens": "a diffusion pipeline reads its prompt once, by text encoders that hardly count",
+    "memory_footprint_bytes": "the memory of diffusion pipelines is not modelled",
+    "memory_available_bytes": "the memory of diffusion pipelines is not modelled",
+    "batch_ceiling": "the memory of diffusion pipelines is not modelled",
 }
 
 
@@ -51,8 +77,11 @@ class LatentArrays:
             if not np.isfinite(value[run]):
                 continue
             note = f"set by {holder}" if name == "batch_ceiling" else ""
-            if name == "batch_ceiling" and row["max_num_seqs"] == value[run]:
-                low, high = value, value  # the engine was told so
+            if name == "starved_fraction" and row["sm_utilization"] is not None:
+                note = (
+                    f"between 1 − SM utilisation and what it falls short of {BUSY_SM_UTILIZATION:.0%}, the least "
+                    "that busy GPUs show"
+                )
             latents[name] = Quantity(
                 value=float(value[run]),
                 unit=UNITS.get(name, "1"),
@@ -65,26 +94,54 @@ class LatentArrays:
 
 
 def measured_latents(row: Mapping[str, Any]) -> dict[str, Quantity]:
-    """Return the latents that a run measured itself."""
-    names = ["batch_size", *MEASURED]
+    """Return the latents that a run measured itself, or that its engine reported."""
     return {
-        name: Quantity(value=float(row[name]), unit=UNITS.get(name, "1"), basis=Basis.MEASURED)
-        for name in names
+        name: Quantity(value=float(row[name]), unit=UNITS.get(name, "1"), basis=basis_of(row, name))
+        for name in MEASURED
         if row[name] is not None
     }
+
+
+def missing_latents(row: Mapping[str, Any], latents: Mapping[str, Quantity], unknown: str = "") -> dict[str, str]:
+    """Return why latents are not there.
+
+    Args:
+        row: The run.
+        latents: Those that are there.
+        unknown: Why the model says nothing of the run; empty where it does.
+    """
+    reasons = dict(COUNTED)
+    if unknown:
+        reasons |= dict.fromkeys((*MEASURED, *CAPACITY), unknown) | COUNTED
+    if row["output_unit"] != "token":
+        reasons |= DIFFUSION_HAS_NONE
+    return {name: reason for name, reason in reasons.items() if name not in latents}
+
+
+def basis_of(row: Mapping[str, Any], name: str) -> Basis:
+    """Return the basis of a run's own quantity."""
+    if not row["annotations"]:
+        return Basis.MEASURED
+    return Basis(json.loads(row["annotations"]).get("basis", {}).get(name, Basis.MEASURED))
 
 
 def latents_of(modelled: Modelled, measured: Measurement) -> LatentArrays:
     """Return the inferred latents of the runs of one form, with intervals from the calibration's uncertainty."""
     point = _inferred(modelled, modelled.terms, measured)
-    drawn = [_inferred(modelled, terms, measured) for terms in modelled.draws()]
+    drawn = [_inferred(modelled, terms, seen) for terms, seen in drawn_measurements(modelled, measured)]
     values = {}
     for name, value in point.items():
         low, high = np.quantile(np.stack([d[name] for d in drawn]), [0.05, 0.95], axis=0)
-        if name in {"batch_ceiling", "memory_available_bytes"}:
+        if name == "memory_available_bytes":
             low, high = value / CAPACITY_SPREAD, value * CAPACITY_SPREAD
+        if name == "batch_ceiling":
+            told = np.asarray(modelled.batch_told())
+            low = np.maximum(value / CAPACITY_SPREAD, np.minimum(modelled.batch(), value))
+            high = np.minimum(value * CAPACITY_SPREAD, np.maximum(told, value))
+        if name in {"memory_bandwidth_utilization", "compute_utilization"}:
+            low, high = np.minimum(low, value / VOLUME_SPREAD), np.clip(value * VOLUME_SPREAD, high, 1.0)
         if name == "kv_cache_utilization":
-            low, high = value / CAPACITY_SPREAD, np.minimum(value * CAPACITY_SPREAD, 1.0)
+            low, high = value / CAPACITY_SPREAD, np.clip(value * CAPACITY_SPREAD, value, 1.0)
         values[name] = (value, low, high)
     return LatentArrays(values)
 
@@ -99,14 +156,16 @@ def _inferred(modelled: Modelled, terms: Terms, measured: Measurement) -> dict[s
         "prefill_fraction": times.prefill_s / step_s,
     }
     if isinstance(terms, LanguageTerms):
+        rows = modelled.rows.rows
+        assert isinstance(rows, LanguageRows)
         moved = sum(terms.bytes_per_step.values(), start=np.zeros_like(step_s))
         flops = terms.flops_per_step["decode"] + terms.flops_per_step["prefill"]
-        ceiling = np.minimum(terms.batch_ceiling, modelled.rows.rows.ceiling)  # type: ignore[union-attr]
         capacity = {
             "memory_footprint_bytes": terms.memory_footprint_bytes,
             "memory_available_bytes": terms.kv_available_bytes,
-            "batch_ceiling": ceiling,
-            "kv_cache_utilization": np.clip(modelled.rows.rows.batch / terms.batch_ceiling, 0.0, 1.0),
+            # What ran together did fit, and an engine admits no more than it was told to.
+            "batch_ceiling": np.minimum(modelled.capacity(), modelled.batch_told()),
+            "kv_cache_utilization": np.clip(modelled.batch() / terms.batch_ceiling, 0.0, 1.0),
             "context_tokens": terms.context_tokens,
             "input_tokens": terms.input_tokens,
         }

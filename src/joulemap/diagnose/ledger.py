@@ -8,20 +8,25 @@ model's absolute level is less certain than its proportions; how much is told as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from joulemap.diagnose.diagnosis import Part
 from joulemap.diagnose.modelled import Modelled, Terms, seconds_per_output_step
 from joulemap.physics.arrays import Floats
+from joulemap.predict.calibration import ENERGY
 from joulemap.predict.language import LanguageTerms
 
 PARTS = tuple(part for part in Part if part is not Part.DYNAMIC)
 """Parts of a modelled ledger, in order; ``unexplained`` is the last."""
 MEASUREMENT_SPREAD = 0.02
 """Relative standard deviation of one measured energy, for intervals: repeats within a run agree to about 2 %."""
+
+BUSY_SM_UTILIZATION = 0.4
+"""Lowest share of multiprocessors at work seen on a GPU that never waited: 0.39 to 0.86 where an H200 replayed CUDA
+graphs of one decoding step at batch 1 to 256. Less than that is waiting."""
 
 PartArrays = dict[Part, Floats]
 
@@ -38,6 +43,10 @@ class Measurement:
     outputs_per_step: Floats
     loaded_idle_w: Floats
     """Measured power with the model loaded and no request; not a number where it was not measured."""
+    sm_utilization: Floats
+    """Measured share of multiprocessors that held work, averaged over time; likewise."""
+    starved_fraction: Floats
+    """Measured share of time without work; likewise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,17 +97,36 @@ def times_of(terms: Terms, measured: Measurement) -> Times:
     seen_j = np.maximum((measured.power_w - static_w) * measured.step_s, 0.0)
     grown = np.divide(seen_j, dynamic_j, out=np.ones_like(seen_j), where=dynamic_j > 0) - 1.0
     waited = np.clip(1.0 - grown / np.maximum(longer, 1e-9), 0.0, 1.0)
-    excess = longer * modelled_s
     # A run faster than the model did everything in less time: all parts shrink alike.
     shrink = np.minimum(measured.step_s / modelled_s, 1.0)
+    inferred = starved * shrink + longer * modelled_s * waited
+    starved = np.clip(inferred, *_waiting_seen(measured))
+    # Time that counters show to be waiting is taken from all kinds of work alike.
+    others = (working + communication + prefill + launch) * shrink
+    shrink = shrink * np.minimum((measured.step_s - starved) / np.maximum(others, 1e-12), 1.0)
+    busy = (working + communication + prefill + launch) * shrink
     return Times(
         working_s=working * shrink,
         communication_s=communication * shrink,
         prefill_s=prefill * shrink,
         launch_s=launch * shrink,
-        starved_s=starved * shrink + excess * waited,
-        unplaced_s=excess * (1.0 - waited),
+        starved_s=starved,
+        unplaced_s=np.maximum(measured.step_s - starved - busy, 0.0),
     )
+
+
+def _waiting_seen(measured: Measurement) -> tuple[Floats, Floats]:
+    """Return the shortest and longest time without work that counters allow, in seconds.
+
+    A multiprocessor without work is idle, but while others work the GPU does not wait: waiting is at most
+    1 − utilisation. It is at least what utilisation falls short of the lowest that busy GPUs show.
+    """
+    seen = measured.sm_utilization
+    longest = np.where(np.isnan(seen), 1.0, 1.0 - seen)
+    shortest = np.where(np.isnan(seen), 0.0, np.maximum(1.0 - seen / BUSY_SM_UTILIZATION, 0.0))
+    told = measured.starved_fraction
+    longest, shortest = np.where(np.isnan(told), longest, told), np.where(np.isnan(told), shortest, told)
+    return shortest * measured.step_s, longest * measured.step_s
 
 
 def static_power(terms: Terms, measured: Measurement) -> Floats:
@@ -133,17 +161,38 @@ def modelled_parts(terms: Terms, measured: Measurement) -> PartArrays:
 
 
 def ledger_of(modelled: Modelled, measured: Measurement) -> Ledger:
-    """Return the ledgers of the runs of one form, with 90 % intervals from the calibration's uncertainty."""
+    """Return the ledgers of the runs of one form, with 90 % intervals.
+
+    The intervals hold the calibration's uncertainty, the scatter of a measurement, and the form's own error as it
+    was found on backbones held out of the calibration: in the time of a step, and in each part's energy.
+    """
     point, excess = fitted(modelled_parts(modelled.terms, measured), measured.energy_j)
     random = np.random.default_rng(1)
+    part_deviation = modelled.deviation(ENERGY)
     drawn = []
-    for terms in modelled.draws():
+    for terms, seen in drawn_measurements(modelled, measured):
         noise = np.exp(MEASUREMENT_SPREAD * random.standard_normal(len(modelled)))
-        drawn.append(fitted(modelled_parts(terms, measured), measured.energy_j * noise)[0])
+        parts = {
+            part: joules * np.exp(part_deviation * random.standard_normal(len(modelled)))
+            for part, joules in modelled_parts(terms, seen).items()
+        }
+        drawn.append(fitted(parts, measured.energy_j * noise)[0])
     low, high = np.quantile(np.stack(drawn), [0.05, 0.95], axis=0)
     return Ledger(
         parts_j=point, low_j=np.minimum(low, point), high_j=np.maximum(high, point), model_excess_ratio=excess
     )
+
+
+def drawn_measurements(modelled: Modelled, measured: Measurement) -> Iterator[tuple[Terms, Measurement]]:
+    """Yield what the form says for vectors drawn from its covariance, each beside the runs as they might be.
+
+    The form's error in the time of a step is drawn as if the measured time were another: what counts is their ratio.
+    """
+    random = np.random.default_rng(2)
+    deviation = modelled.deviation("output_throughput_per_s")
+    for terms in modelled.draws():
+        factor = np.exp(deviation * random.standard_normal(len(modelled)))
+        yield terms, replace(measured, step_s=measured.step_s * factor, power_w=measured.power_w / factor)
 
 
 def fitted(parts: Mapping[Part, Floats], total_j: Floats) -> tuple[Floats, Floats]:

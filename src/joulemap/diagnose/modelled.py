@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from joulemap.catalog import Catalog, load_catalog
 from joulemap.diagnose.diagnosis import Bound
@@ -16,8 +17,10 @@ from joulemap.predict.calibration import Calibration, FormCalibration, default_c
 from joulemap.predict.diffusion import DiffusionTerms
 from joulemap.predict.forms import FormName, FormRows, Models, form_of, form_rows, layout
 from joulemap.predict.frames import Index
-from joulemap.predict.language import LanguageTerms
+from joulemap.predict.intervals import DIFFERENT_GPU, SAME_GENERATION
+from joulemap.predict.language import HELD_TOKENS, LanguageTerms, prompt_tokens
 from joulemap.predict.language_rows import LanguageRows
+from joulemap.predict.served import known_precision
 
 Terms = LanguageTerms | DiffusionTerms
 
@@ -25,6 +28,10 @@ DRAWS = 48
 """Vectors drawn from the calibration's covariance: enough for 5 % and 95 % points of a ledger's parts."""
 SEED = 20260123
 TWOFOLD = 2.0
+STATIC_TASK = "static-decode"
+"""Task of runs that repeat one decoding step on a cache filled beforehand: they read no prompt."""
+ENDLESS_TOKENS = 1e9
+"""Reply length of a step that is repeated for ever."""
 REMOVED = 1e6
 """A relief so large that the limit is gone."""
 
@@ -38,7 +45,7 @@ LIMITS: Mapping[FormName, Mapping[Bound, Mapping[str, int]]] = {
         Bound.HOST: dict.fromkeys(
             (
                 *("narrow_host_long", "narrow_host_pixels", "narrow_host_sequence"),
-                *("preprocess_image", "preprocess_video", "sample_sequence"),
+                *("preprocess_image", "preprocess_video"),
             ),
             -1,
         ),
@@ -46,7 +53,7 @@ LIMITS: Mapping[FormName, Mapping[Bound, Mapping[str, int]]] = {
             (
                 *("launch_attention", "launch_dense", "launch_experts", "launch_experts_fp8"),
                 *("launch_experts_fp4", "launch_recurrent", "launch_quantise", "launch_step"),
-                *("eager_dense", "eager_experts", "eager_recurrent"),
+                *("eager_dense", "eager_experts", "eager_recurrent", "sample_sequence"),
             ),
             -1,
         ),
@@ -76,9 +83,37 @@ class Modelled:
     calibration: FormCalibration
     terms: Terms
     """What the form says of them as they were run."""
+    gpu_deviation: Floats
+    """Standard deviation (logarithm) that a GPU without calibrated runs adds."""
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def deviation(self, quantity: str) -> Floats:
+        """Return the standard deviation (logarithm) of the form's error in a quantity, run by run.
+
+        It is that of backbones that were held out of the calibration; a GPU without calibrated runs adds to it.
+        """
+        return np.hypot(self.calibration.kernels[quantity].prior_deviation, self.gpu_deviation)
+
+    def capacity(self) -> Floats:
+        """Return the requests that fit in memory, at least those that ran; not a number where it is not modelled."""
+        if not isinstance(self.terms, LanguageTerms):
+            return np.full(len(self), np.nan)
+        return np.fmax(self.terms.batch_ceiling, self.batch())
+
+    def batch_told(self) -> Floats:
+        """Return the configured ceiling of all copies together; the batch itself where none is known."""
+        rows = self.rows.rows
+        return np.maximum(
+            rows.ceiling * rows.copies if isinstance(rows, LanguageRows) else self.batch(), self.batch()
+        )
+
+    def batch(self) -> Floats:
+        """Return the achieved batch of all copies together."""
+        rows = self.rows.rows
+        each = np.asarray(rows.batch, dtype=np.float64)
+        return each * rows.copies if isinstance(rows, LanguageRows) else each
 
     def relieved(self, bound: Bound, factor: float = TWOFOLD) -> Terms:
         """Return what the form says with one limit relieved by a factor."""
@@ -94,7 +129,7 @@ class Modelled:
         return vector
 
     def with_batch(self, batch: Floats) -> FormRows:
-        """Return the rows at another batch, the configured ceiling never below it."""
+        """Return the rows at another batch of each copy, the configured ceiling never below it."""
         rows = self.rows.rows
         if isinstance(rows, LanguageRows):
             changed = replace(rows, batch=batch, ceiling=np.maximum(rows.ceiling, batch))
@@ -122,12 +157,13 @@ def modelled_forms(
     """Return the runs of a table that the model can describe, by form.
 
     A run is left out whose model or GPU the catalog does not know, or that lacks GPU count, batch or, for language
-    models, reply length.
+    models, reply length, or whose weights are in a precision that no number format is known for.
     """
     fitted = calibration or default_calibration()
     facts = catalog or load_catalog()
     known: Models = {**facts.models, **(models or {})}
     gpus = _known_gpus(frame, facts)
+    precise = known_precision(frame)
     described = []
     for form, own in fitted.forms.items():
         ids = [i for i, model in known.items() if form_of(model) == form]
@@ -136,15 +172,44 @@ def modelled_forms(
             & pl.col("gpu_model").is_in(gpus)
             & (pl.col("num_gpus") > 0)
             & (pl.col("batch_size") > 0)
+            & pl.lit(precise)
         )
         if form == "language":
             usable &= pl.col("mean_output_tokens") > 0
         index = frame.with_row_index("_row").filter(usable)["_row"].to_numpy().astype(np.intp)
         if index.size == 0:
             continue
-        rows = form_rows(form, frame[index.tolist()], facts, known, layout(form, own.gpus))
-        described.append(Modelled(form, index, rows, own, rows.terms(own.vector)))
+        own_frame = frame[index.tolist()]
+        rows = form_rows(form, own_frame, facts, known, layout(form, own.gpus))
+        rows = _without_prompts(rows, (own_frame["task"] == STATIC_TASK).fill_null(value=False).to_numpy())
+        described.append(Modelled(form, index, rows, own, rows.terms(own.vector), _gpu_deviation(rows, own, facts)))
     return described
+
+
+def _without_prompts(form: FormRows, which: NDArray[np.bool_]) -> FormRows:
+    """Return rows of which some read no prompt: their context stays, their reply never ends."""
+    rows = form.rows
+    if not which.any() or not isinstance(rows, LanguageRows):
+        return form
+    context = prompt_tokens(rows, HELD_TOKENS) + rows.output_tokens / 2.0
+    return replace(
+        form,
+        rows=replace(
+            rows,
+            input_tokens=np.where(which, context, rows.input_tokens),
+            output_tokens=np.where(which, ENDLESS_TOKENS, rows.output_tokens),
+            spread=np.where(which, -1.0, rows.spread),  # the context of a repeated step does not grow
+        ),
+    )
+
+
+def _gpu_deviation(rows: FormRows, calibration: FormCalibration, catalog: Catalog) -> Floats:
+    generations = {catalog.gpus[g].generation for g in calibration.gpus if g in catalog.gpus}
+    added = [
+        0.0 if g.id in calibration.gpus else SAME_GENERATION if g.generation in generations else DIFFERENT_GPU
+        for g in rows.rows.gpu_models
+    ]
+    return np.array(added)[rows.rows.gpu_index]
 
 
 def _known_gpus(frame: pl.DataFrame, catalog: Catalog) -> list[str]:

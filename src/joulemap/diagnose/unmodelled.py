@@ -2,59 +2,87 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from joulemap.catalog import Catalog
+from joulemap.diagnose.bounds import FILLED, MEMORY_FULL, STARVED, UNSATURATED, neighbouring_gains
+from joulemap.diagnose.case import Case
 from joulemap.diagnose.diagnosis import AboveIdeal, Bound, Diagnosis, LedgerPart, Part
 from joulemap.diagnose.explain import label
-from joulemap.diagnose.latents import measured_latents
-from joulemap.diagnose.series import Curves
-from joulemap.records import Basis
-from joulemap.store.schema import row_to_run
+from joulemap.diagnose.findings.registry import findings_of
+from joulemap.diagnose.latents import basis_of, measured_latents, missing_latents
+from joulemap.diagnose.neighbours import siblings_of
+from joulemap.diagnose.series import Curves, Series
+from joulemap.errors import UnknownNameError
+from joulemap.records import Basis, weakest
 
-FILLED = 0.85
-MEMORY_FULL = 0.85
 IDLE_SPREAD = 0.1
 """Static power under load differs from loaded-idle power by about this share: temperature, clocks."""
 
 
-def measured_only(row: Mapping[str, Any], curves: Curves) -> Diagnosis:
+def measured_only(row: Mapping[str, Any], curves: Curves, catalog: Catalog) -> Diagnosis:
     """Return what measurements alone say: static against dynamic energy, and what was seen of the batch.
 
     Args:
         row: A row of the run table, with series columns.
         curves: The measured runs of the store.
+        catalog: Facts, for the reason why the model says nothing.
     """
     total = float(row["energy_per_output_j"])
-    basis = row_to_run(row).annotations.basis.get("energy_per_output_j", Basis.MEASURED)
-    best = _best_in_series(row, curves)
-    bound, margin = _bound(row, total, best)
+    basis = basis_of(row, "energy_per_output_j")
+    series = curves.of(row)
+    above, below = neighbouring_gains(row, series)
+    gain = above if above is not None else min(below or 1.0, 1.0)
+    bound = _bound(row, gain)
+    best = _best_in_series(total, series)
+    ledger, latents, reason = _ledger(row, total, basis), measured_latents(row), why_unmodelled(row, catalog)
+    case = Case(
+        row=row,
+        latents=latents,
+        shares={part.part: part.joules_per_output / total for part in ledger},
+        bound_by=bound,
+        batch_holder=bound,
+        gain_ratio={},
+        batch_gain_ratio=gain,
+        changes={},
+        series=series,
+        siblings=siblings_of(row, curves),
+    )
     return Diagnosis(
         run_id=row["run_id"],
         label=label(row),
         output_unit=row["output_unit"],
-        latents=measured_latents(row),
-        missing_latents=dict.fromkeys(
-            ("memory_footprint_bytes", "memory_available_bytes"),
-            "the catalog does not know this model's shape or this processor",
-        ),
-        ledger=_ledger(row, total, basis),
+        latents=latents,
+        missing_latents=missing_latents(row, latents, reason),
+        ledger=ledger,
         total_j_per_output=total,
         total_basis=basis,
         ideal_j_per_output=best,
         above_ideal=(AboveIdeal(name="batch", ratio=total / best),),
         bound_by=bound,
-        bound_margin=margin,
+        bound_margin=1.0,
         next_bound=None,
-        findings=(),
+        findings=findings_of(case),
         notes=(
-            (
-                "from measurements alone: the model does not know this model or this processor, "
-                "so that the ideal is the best that was measured at another batch"
-            ),
+            f"from measurements alone, because {reason}; the ideal is the best that was measured at another batch",
+            *(() if bound else ("what binds it cannot be told",)),
         ),
     )
+
+
+def why_unmodelled(row: Mapping[str, Any], catalog: Catalog) -> str:
+    """Return why the model cannot describe a run."""
+    if row["model_id"] not in catalog.models:
+        return f"the catalog does not know the shape of {row['model_id']}"
+    if row["gpu_model"] is None:
+        return "no GPU model is stated"
+    try:
+        catalog.gpu(row["gpu_model"])
+    except UnknownNameError:
+        return f"the catalog does not know the GPU {row['gpu_model']}"
+    lacking = [name for name in ("num_gpus", "batch_size", "mean_output_tokens") if not row[name]]
+    return f"the run does not state {', '.join(lacking)}"
 
 
 def _ledger(row: Mapping[str, Any], total: float, basis: Basis) -> tuple[LedgerPart, ...]:
@@ -63,44 +91,34 @@ def _ledger(row: Mapping[str, Any], total: float, basis: Basis) -> tuple[LedgerP
         return (LedgerPart(part=Part.UNEXPLAINED, joules_per_output=total, low=0.0, high=total, basis=basis),)
     static = min(idle_w / throughput, total)
     slack = static * IDLE_SPREAD
-    starved = (row["starved_fraction"] or 0.0) * static
+    told = row["starved_fraction"]
+    starved = (told or 0.0) * static
+    working, rest = static - starved, max(total - static, 0.0)
+    # The idle power is that of a GPU that waits: taking it for that of a working one is a model, if a small one.
+    weaker = weakest(basis, Basis.MODELLED)
+
+    def part(name: Part, joules: float, low: float, high: float) -> LedgerPart:
+        return LedgerPart(part=name, joules_per_output=joules, low=max(low, 0.0), high=high, basis=weaker)
+
     return (
-        LedgerPart(
-            part=Part.STATIC_WORKING,
-            joules_per_output=static - starved,
-            low=max(static - starved - slack, 0.0),
-            high=static - starved + slack,
-            basis=basis,
-        ),
-        LedgerPart(
-            part=Part.STATIC_STARVED,
-            joules_per_output=starved,
-            low=0.0,
-            high=max(starved, static if row["starved_fraction"] is None else starved + slack),
-            basis=basis,
-        ),
-        LedgerPart(
-            part=Part.DYNAMIC,
-            joules_per_output=math.fsum((total, -(static - starved), -starved)),
-            low=max(total - static - slack, 0.0),
-            high=total - static + slack,
-            basis=basis,
-        ),
+        part(Part.STATIC_WORKING, working, 0.0 if told is None else working - slack, working + slack),
+        part(Part.STATIC_STARVED, starved, starved - slack, static if told is None else starved + slack),
+        part(Part.DYNAMIC, rest, rest - slack, rest + slack),
     )
 
 
-def _best_in_series(row: Mapping[str, Any], curves: Curves) -> float:
-    series = curves.of(row)
+def _best_in_series(total: float, series: Series | None) -> float:
     energies = [r["energy_per_output_j"] for r in series.rows] if series else []
-    return float(min([e for e in energies if e] + [row["energy_per_output_j"]]))
+    return float(min([e for e in energies if e] + [total]))
 
 
-def _bound(row: Mapping[str, Any], total: float, best: float) -> tuple[Bound, float]:
+def _bound(row: Mapping[str, Any], gain: float) -> Bound | None:
+    """Return what measurements show to bind a run; ``None`` where they show nothing."""
+    if (row["starved_fraction"] or 0.0) > STARVED:
+        return Bound.HOST
     if (row["kv_cache_utilization"] or 0.0) > MEMORY_FULL:
-        return Bound.MEMORY_CAPACITY, 1.0
+        return Bound.MEMORY_CAPACITY
     ceiling, batch = row["batch_ceiling"], row["batch_size"]
     if ceiling and batch and batch < FILLED * ceiling:
-        return (Bound.HOST if (row["requests_waiting"] or 0.0) > 1.0 else Bound.UNDER_FILLED), 1.0
-    if total > 1.05 * best:
-        return Bound.APPLICATION_LIMIT, total / best
-    return Bound.COMPUTE, 1.0
+        return Bound.HOST if (row["requests_waiting"] or 0.0) > 1.0 else Bound.UNDER_FILLED
+    return Bound.APPLICATION_LIMIT if gain > UNSATURATED else None

@@ -14,9 +14,11 @@ import polars as pl
 
 from joulemap.diagnose import findings
 from joulemap.diagnose.case import Case
-from joulemap.diagnose.diagnosis import Finding
+from joulemap.diagnose.diagnosis import Finding, FindingKind
 
 ENTRY_POINT_GROUP = "joulemap.findings"
+NEGLIGIBLE = 0.05
+"""Weight times confidence below which a defect does not come before choices: 5 % of the energy, surely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,17 @@ def registered_findings() -> tuple[RegisteredFinding, ...]:
         msg = f"several findings are named {', '.join(sorted(duplicates))}"
         raise TypeError(msg)
     return tuple(registered)
+
+
+def findings_of(case: Case) -> tuple[Finding, ...]:
+    """Return what is found in a case: defects that matter first, then choices, the weightiest of each first."""
+    found = [finding for f in registered_findings() if (finding := f.find(case)) is not None]
+    return tuple(sorted(found, key=_importance))
+
+
+def _importance(finding: Finding) -> tuple[bool, float]:
+    score = finding.weight * finding.confidence
+    return finding.kind is FindingKind.CHOICE or score < NEGLIGIBLE, -score
 
 
 def _checked(module: ModuleType) -> RegisteredFinding:
