@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.load_clients.observe import Place, run_observed, server_tokens
 from benchmarks.load_clients.peer_commands import PEERS
 from benchmarks.load_clients.tokenizer import write_tokenizer
@@ -40,21 +42,31 @@ def pinned_server(behaviour: MockBehaviour, *, realtime: bool) -> Iterator[MockS
         yield server
 
 
-def server_limit(streams: int, *, realtime: bool) -> tuple[float, float]:
-    """Return what the server can send to a reader that only drains: chunks a second, and the CPU of one in µs."""
-    with pinned_server(MockBehaviour(ttft_s=TTFT_S, itl_s=0.001), realtime=realtime) as server:
+def drained(streams: int, *, itl_s: float, realtime: bool) -> tuple[float, float, float]:
+    """Drain a server with a reader that does nothing else.
+
+    Returns:
+        Chunks a second, the server's CPU for one chunk in µs, and the reader's.
+    """
+    with pinned_server(MockBehaviour(ttft_s=TTFT_S, itl_s=itl_s), realtime=realtime) as server:
         drain = subprocess.Popen(
             [sys.executable, str(HERE / "drain.py"), server.url, str(streams), str(LIMIT_S + 2)],
             preexec_fn=Place(core=CLIENT_CORE, realtime=realtime).take,
         )
         time.sleep(2.0)
-        before, began_s = server_tokens(server.url), time.monotonic()
+        times = [(time.monotonic(), server_tokens(server.url), cpu_s(server.pid), cpu_s(drain.pid))]
         time.sleep(LIMIT_S - 1)
-        after, ended_s = server_tokens(server.url), time.monotonic()
-        stats = stats_of(server.url)
+        times.append((time.monotonic(), server_tokens(server.url), cpu_s(server.pid), cpu_s(drain.pid)))
         drain.kill()
         drain.wait()
-    return (after - before) / (ended_s - began_s), stats["cpu_s"] / stats["chunks"] * 1e6
+    span_s, chunks, server_s, reader_s = (after - before for before, after in zip(*times, strict=True))
+    return chunks / span_s, server_s / chunks * 1e6, reader_s / chunks * 1e6
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def stats_of(url: str) -> dict[str, Any]:
@@ -122,8 +134,10 @@ def main() -> None:
     print(f"{options.streams} streams of {TOKENS} tokens, TTFT {TTFT_S * 1e3:.0f} ms, ITL {ITL_S * 1e3:.0f} ms")
     print(f"ideal: {ideal:.1f}k tokens/s; load of this machine before: {os.getloadavg()[0]:.2f}")
     print("server and client have real-time priority" if options.realtime else "ordinary priority")
-    chunks_per_s, chunk_us = server_limit(options.streams, realtime=options.realtime)
-    print(f"the server alone: {chunks_per_s / 1e3:.1f}k chunks/s at most, {chunk_us:.1f} µs of CPU each\n")
+    limit, _, _ = drained(options.streams, itl_s=0.001, realtime=options.realtime)
+    _, server_us, reader_us = drained(options.streams, itl_s=ITL_S, realtime=options.realtime)
+    print(f"the server alone: {limit / 1e3:.1f}k chunks/s at most; {server_us:.1f} µs of CPU each at this load")
+    print(f"a reader that only drains: {reader_us:.1f} ms of CPU per 1,000 chunks\n")
     print(HEADER, flush=True)
     stolen = stolen_s()
     with tempfile.TemporaryDirectory() as folder:

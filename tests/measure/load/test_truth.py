@@ -95,7 +95,7 @@ def test_a_load_that_is_stopped_keeps_requests_in_flight_as_unfinished() -> None
     assert took_s == pytest.approx(0.6, abs=0.4)
     assert max(state.in_flight for state in states) == 3
     assert states[-1].tokens_so_far == states[-1].content_chunks
-    assert states[-1].content_chunks > states[3].content_chunks > 0
+    assert states[-1].content_chunks > states[2].content_chunks > 0
 
 
 def test_the_achieved_batch_is_full_between_ramp_and_drain() -> None:

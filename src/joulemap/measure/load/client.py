@@ -17,8 +17,10 @@ from joulemap.measure.load.process import allow_open_files, peak_rss_bytes
 from joulemap.measure.load.target import Endpoint, Target
 from joulemap.measure.load.wire import Wire
 
-SAMPLE_S = 0.05
-"""Time between two looks at the client itself and at requests that may have stalled."""
+SAMPLE_S = 0.1
+"""Time between two looks at the client itself."""
+STALL_CHECK_S = 0.5
+"""Time between two searches for requests that have stalled, or take too long."""
 HAND_OVER_S = 1.0
 """Time between two deliveries of finished requests."""
 BACK_OFF_S = 0.05
@@ -231,13 +233,15 @@ class LoadClient:
     # The client's view of itself.
 
     async def _watch(self) -> None:
-        handed_over_s = time.monotonic()
+        handed_over_s = checked_s = time.monotonic()
         while True:
             due_s = time.monotonic() + SAMPLE_S
             await asyncio.sleep(SAMPLE_S)
             now = time.monotonic()
             self._sample(now - due_s)
-            self._end_stalled()
+            if now - checked_s >= STALL_CHECK_S:
+                checked_s = now
+                self._end_stalled()
             if self._on_rows is not None and now - handed_over_s >= HAND_OVER_S:
                 handed_over_s = now
                 self._on_rows(self._ledger.take())

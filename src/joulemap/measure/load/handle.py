@@ -158,7 +158,7 @@ class LoadHandle:
         return merged(latest or [NOTHING_YET])
 
     def history(self) -> list[Progress]:
-        """Return every state so far, of all workers together: about 20 a second and worker."""
+        """Return every state so far, of all workers together: about 10 a second and worker."""
         samples = []
         for worker in self._workers:
             with worker.lock:

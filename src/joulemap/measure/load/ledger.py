@@ -141,7 +141,7 @@ class Ledger:
         for column, value in zip(rows.columns.values(), row, strict=True):
             column.append(value)
         if arrivals is not None:
-            rows.gaps_s.frombytes(np.diff(arrivals).astype(np.float32).tobytes())
+            rows.gaps_s.frombytes((arrivals[1:] - arrivals[:-1]).astype(np.float32).tobytes())
             self.content_chunks += len(arrivals)
         if exchange.error is None:
             self.completed += 1
