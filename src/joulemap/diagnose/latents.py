@@ -20,8 +20,8 @@ CAPACITY_SPREAD = 2.2
 """What fits in memory is known to about this factor (90 %): engines reserve differently for graphs, activations
 and encoders, and the study's own runs scatter so around the estimate."""
 VOLUME_SPREAD = 1.5
-"""Traffic and arithmetic over the peak, against what a GPU's counters say, agree to about this factor (90 %): caches
-serve some reads, and a counter of busy pipes is not one of operations."""
+"""Traffic and arithmetic over the peak, against what a GPU's counters say, agree to about this factor (90 %): caches serve
+some reads, and a counter of busy pipes is not one of operations."""
 
 MEASURED = (
     "batch_size",

@@ -186,7 +186,7 @@ def ledger_of(modelled: Modelled, measured: Measurement) -> Ledger:
 def drawn_measurements(modelled: Modelled, measured: Measurement) -> Iterator[tuple[Terms, Measurement]]:
     """Yield what the form says for vectors drawn from its covariance, each beside the runs as they might be.
 
-    The form's error in the time of a step is drawn as if the measured time were another: what counts is their ratio.
+    The form's error in the time of a step is drawn as if the measured time were another: their ratio counts.
     """
     random = np.random.default_rng(2)
     deviation = modelled.deviation("output_throughput_per_s")

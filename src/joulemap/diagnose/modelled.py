@@ -40,7 +40,11 @@ LIMITS: Mapping[FormName, Mapping[Bound, Mapping[str, int]]] = {
         Bound.MEMORY_BANDWIDTH: dict.fromkeys(
             ("bandwidth", "expert_bandwidth", "kv_bandwidth", "latent_bandwidth"), 1
         ),
-        Bound.COMPUTE: dict.fromkeys(("arithmetic", "arithmetic_fp8", "arithmetic_prefill"), 1),
+        # Sampling and all else that each sequence costs a step runs on the GPU, beside arithmetic.
+        Bound.COMPUTE: {
+            **dict.fromkeys(("arithmetic", "arithmetic_fp8", "arithmetic_prefill"), 1),
+            **dict.fromkeys(("sample_element", "sample_sequence"), -1),
+        },
         Bound.COMMUNICATION: {"all_reduce": -1, "link_bandwidth": 1},
         Bound.HOST: dict.fromkeys(
             (
@@ -53,7 +57,7 @@ LIMITS: Mapping[FormName, Mapping[Bound, Mapping[str, int]]] = {
             (
                 *("launch_attention", "launch_dense", "launch_experts", "launch_experts_fp8"),
                 *("launch_experts_fp4", "launch_recurrent", "launch_quantise", "launch_step"),
-                *("eager_dense", "eager_experts", "eager_recurrent", "sample_sequence"),
+                *("eager_dense", "eager_experts", "eager_recurrent"),
             ),
             -1,
         ),
@@ -97,7 +101,7 @@ class Modelled:
         return np.hypot(self.calibration.kernels[quantity].prior_deviation, self.gpu_deviation)
 
     def capacity(self) -> Floats:
-        """Return the requests that fit in memory, at least those that ran; not a number where it is not modelled."""
+        """Return the requests that fit in memory, at least those that ran; not a number if unknown."""
         if not isinstance(self.terms, LanguageTerms):
             return np.full(len(self), np.nan)
         return np.fmax(self.terms.batch_ceiling, self.batch())

@@ -7,6 +7,7 @@ import polars as pl
 from joulemap.diagnose.case import Case
 from joulemap.diagnose.diagnosis import Bound, Change, Finding, FindingKind
 from joulemap.diagnose.findings.wording import (
+    at_most,
     confidence_of,
     described,
     measured_change,
@@ -37,11 +38,11 @@ def find(case: Case) -> Finding | None:
         for row in (case.series.rows if case.series else ())
         if row["batch_size"] > 1.2 * case.batch and row["energy_per_output_j"] < case.energy_j
     ]
-    change: Change = case.changes.get(NAME) or relief(case.batch_gain_ratio)
+    change: Change = at_most(case.changes.get(NAME) or relief(case.batch_gain_ratio), case.batch_gain_ratio)
     evidence = [f"{case.batch:.0f} of {case.row['batch_ceiling']:g} allowed requests ran together"]
-    room = case.latent("memory_available_bytes")
-    if room is not None:
-        evidence.append(f"about {room / 1e9:.0f} GB of each GPU are left for KV cache (modelled)")
+    usage = case.latents.get("kv_cache_utilization")
+    if usage is not None:
+        evidence.append(f"KV-cache utilisation {usage.value:.0%} ({usage.basis.value})")
     if higher:
         best = min(higher, key=lambda r: float(r["energy_per_output_j"]))
         change = measured_change(case.row, best)

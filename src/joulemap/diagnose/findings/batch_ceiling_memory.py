@@ -6,7 +6,7 @@ import polars as pl
 
 from joulemap.diagnose.case import Case
 from joulemap.diagnose.diagnosis import Bound, Change, Finding
-from joulemap.diagnose.findings.wording import confidence_of, described, relief, weight_of
+from joulemap.diagnose.findings.wording import at_most, confidence_of, described, relief, weight_of
 
 NAME = "batch-ceiling-by-kv-memory"
 WORTH = 1.08
@@ -26,7 +26,7 @@ def find(case: Case) -> Finding | None:
     """Find it where memory holds the batch and a larger one would save energy."""
     if case.batch_holder is not Bound.MEMORY_CAPACITY or case.batch_gain_ratio < WORTH or not case.is_token:
         return None
-    change: Change = case.changes.get(NAME) or relief(case.batch_gain_ratio)
+    change: Change = at_most(case.changes.get(NAME) or relief(case.batch_gain_ratio), case.batch_gain_ratio)
     usage = case.latents.get("kv_cache_utilization")
     evidence = [f"{case.batch:.0f} requests ran together under a ceiling of {case.row['batch_ceiling']:g}"]
     if usage is not None:

@@ -14,7 +14,7 @@ FEWEST_REQUESTS = 10
 def find(case: Case) -> Finding | None:
     """Find it where a run is marked invalid, or was measured over too short a window."""
     evidence = []
-    if not case.row["valid"]:
+    if case.row["valid"] is False:
         evidence += [str(reason) for reason in case.row["validity_reasons"] or ["marked invalid"]]
     duration = case.row["duration_s"]
     if duration is not None and duration < SHORTEST_S:

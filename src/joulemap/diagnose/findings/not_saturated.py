@@ -15,7 +15,7 @@ STILL_FALLING = 0.12
 
 def find(case: Case) -> Finding | None:
     """Find it at the largest measured batch of a series whose energy still falls."""
-    rows = [r for r in (case.series.rows if case.series else ()) if r["energy_per_output_j"]]
+    rows = [r for r in (case.series.rows if case.series else ()) if r["energy_per_output_j"] and r["batch_size"]]
     if len(rows) < 3 or rows[-1]["run_id"] != case.row["run_id"]:
         return None
     before = rows[-2]

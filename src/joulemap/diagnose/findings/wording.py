@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from scipy.special import ndtr
@@ -45,6 +46,24 @@ def relief(gain: float, *, spread: float = 0.15) -> Change:
     """Return the change that relieving a limit is modelled to bring, from its gain."""
     width = math.exp(Z90 * spread * min(math.log(max(gain, 1.0)) + 0.05, 1.0))
     return Change(energy_ratio=1.0 / gain, energy_ratio_min=1.0 / gain / width, energy_ratio_max=width / gain)
+
+
+def at_most(change: Change, gain: float) -> Change:
+    """Return a modelled change of the batch that saves no more than measured neighbours allow.
+
+    Args:
+        change: The model's prediction.
+        gain: Energy now over energy at twice the batch, measurements considered.
+    """
+    if change.energy_ratio is None or change.energy_ratio_min is None or change.energy_ratio_max is None:
+        return change
+    shift = max(1.0 / gain / change.energy_ratio, 1.0)
+    return replace(
+        change,
+        energy_ratio=change.energy_ratio * shift,
+        energy_ratio_min=change.energy_ratio_min * shift,
+        energy_ratio_max=change.energy_ratio_max * shift,
+    )
 
 
 def confidence_of(change: Change) -> float:
