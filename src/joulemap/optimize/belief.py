@@ -13,6 +13,7 @@ Knowledge-Gradient Policy for Correlated Normal Beliefs (what one observation is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,26 +66,29 @@ class Belief:
         """Return each candidate's probability of having the least energy."""
         return np.bincount(np.argmin(self.draws(), axis=1), minlength=len(self.mean)) / DRAWS
 
-    def information(self) -> tuple[Floats, Floats]:
-        """Return what measuring each candidate is worth, and how likely it changes the choice.
+    def information(self, which: Iterable[int] | None = None) -> tuple[Floats, Floats]:
+        """Return what measuring candidates is worth, and how likely it changes the choice.
 
         Measuring candidate j moves every mean by ``Σ_ij / √(Σ_jj + s²) · Z`` with Z standard normal. The worth is
         the knowledge gradient: the expected fall of the least mean of the logarithms, so about the expected
         relative saving of energy by choosing after the measurement rather than before.
 
+        Args:
+            which: Positions of the candidates to measure; all if ``None``.
+
         Returns:
-            Worth (logarithm of energy) and probability, each of shape (candidates,).
+            Worth (logarithm of energy) and probability, in the order of ``which``.
         """
         nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE)
         weights = weights / weights.sum()
         now = int(np.argmin(self.mean))
-        scale = np.sqrt(np.diag(self.covariance) + OBSERVATION_DEVIATION**2)
-        worth, changes = np.zeros(len(self.mean)), np.zeros(len(self.mean))
-        for j in range(len(self.mean)):
-            moved = self.mean[:, None] + (self.covariance[:, j] / scale[j])[:, None] * nodes
-            worth[j] = self.mean[now] - float(moved.min(axis=0) @ weights)
-            changes[j] = float((np.argmin(moved, axis=0) != now) @ weights)
-        return np.maximum(worth, 0.0), changes
+        worth, changes = [], []
+        for j in range(len(self.mean)) if which is None else which:
+            scale = np.sqrt(self.covariance[j, j] + OBSERVATION_DEVIATION**2)
+            moved = self.mean[:, None] + (self.covariance[:, j] / scale)[:, None] * nodes
+            worth.append(max(self.mean[now] - float(moved.min(axis=0) @ weights), 0.0))
+            changes.append(float((np.argmin(moved, axis=0) != now) @ weights))
+        return np.array(worth), np.array(changes)
 
 
 def belief_of(found: Candidates, table: pl.DataFrame) -> Belief:

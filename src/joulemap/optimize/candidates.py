@@ -20,11 +20,13 @@ from joulemap.optimize.levers.registry import lever_named
 from joulemap.optimize.modelled import Corrected, completed, modelled
 from joulemap.optimize.quantities import OUTCOMES, latency_of, repeatability, with_interval
 from joulemap.optimize.scope import (
+    PRECISION_WORDS,
     STRUCTURE,
     SYSTEM_COLUMNS,
     WORK_COLUMNS,
     Measured,
     Scope,
+    canonical,
     measured_of,
     task_id,
     within,
@@ -32,12 +34,10 @@ from joulemap.optimize.scope import (
 from joulemap.predict.calibration import Calibration
 from joulemap.predict.forms import Models, form_of
 from joulemap.predict.predict import shipped_calibration
-from joulemap.predict.prepare import own_precision
+from joulemap.predict.served import own_precision
 from joulemap.records import Basis
 from joulemap.store.schema import COLUMNS
 
-PRECISION_WORDS = {"bf16": "bfloat16", "fp16": "float16"}
-"""The run table's words for the catalog's number formats, where they differ."""
 _FILLED = 0.8
 """Share of the ceiling that a filled batch reaches on average, at the least."""
 
@@ -101,8 +101,7 @@ def candidates(
         InfeasibleError: No candidate lies within the scope.
     """
     facts = catalog or load_catalog()
-    for name in scope.gpu_models:
-        facts.gpu(name)
+    scope = canonical(scope, frame, facts)
     measured = measured_of(frame, scope, facts, models)
     curves = Curves(frame)
     model = Corrected(calibration or shipped_calibration(), facts, models, measured.model_runs)
@@ -155,16 +154,17 @@ def _unmeasured(
     if start.is_empty():
         start = _from_catalog(frame, scope, measured, model)
     # GPU models that nobody asked for are no candidates, however many the catalog knows.
-    gpu_models = [model.catalog.gpu(name).id for name in scope.gpu_models] or start["gpu_model"].unique().to_list()
+    here = start["gpu_model"].unique().to_list()
     reached = start
     for name in scope.levers:
         if name == batch_lever.NAME:
             continue
         more = lever_named(name).options(reached)
         reached = pl.concat([reached, more], how="vertical_relaxed").unique(STRUCTURE, maintain_order=True)
-        reached = reached.filter(pl.col("gpu_model").is_in(gpu_models))
-    reached = _with_sibling_ids(within(reached, scope), measured, model.catalog)
-    known = model.known(_supported(reached, model.catalog), notes)
+        reached = reached.filter(pl.col("gpu_model").is_in([*here, *scope.gpu_models]))
+    wanted = within(reached.filter(pl.col("gpu_model").is_in(scope.gpu_models or here)), scope)
+    reached = _with_sibling_ids(wanted, measured, model.catalog)
+    known = _supported(model.known(reached, notes), model.catalog)
     if batch_lever.NAME in scope.levers:
         grid = batch_lever.options(known, scope.batches)
     else:

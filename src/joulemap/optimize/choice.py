@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ import polars as pl
 from scipy.special import ndtr
 
 from joulemap.catalog import Catalog
-from joulemap.errors import SelectorError, UsageError
+from joulemap.errors import SelectorError
 from joulemap.optimize.advice import Advice, advice_on
 from joulemap.optimize.belief import Belief, belief_of
 from joulemap.optimize.candidates import Candidates, candidates
-from joulemap.optimize.constraints import Constraints, checks_of, feasible, infeasible
+from joulemap.optimize.constraints import Constraints, checks_of, feasible, infeasible, within_stock
 from joulemap.optimize.information import Measurement, ranked_measurements
 from joulemap.optimize.levers.registry import registered_levers
 from joulemap.optimize.quantities import Z90
@@ -26,7 +26,7 @@ from joulemap.optimize.tradeoff import candidate_json
 from joulemap.predict.calibration import Calibration
 from joulemap.predict.forms import Models
 from joulemap.store.run_store import RunStore, open_store
-from joulemap.store.selector import BATCH_CEILING, condition, find_run, parse_selector
+from joulemap.store.selector import condition, find_run, parse_selector
 
 ALTERNATIVES = 5
 """Runners-up that are shown."""
@@ -145,10 +145,13 @@ def recommend(
     """
     runs = store if store is not None else open_store()
     limits = constraints or Constraints()
-    _check(limits)
     options = {"calibration": calibration, "catalog": catalog, "models": models}
-    found = candidates(runs.frame, _with_stock(scope, limits), **options)  # type: ignore[arg-type]
+    found = candidates(runs.frame, within_stock(scope, limits), **options)  # type: ignore[arg-type]
     now = None if current is None else _current(runs, scope, current, options)
+    if now is not None and (now["base_model"], now["task"]) != (found.measured.base_model, found.table["task"][0]):
+        ran = f"{now['model_id']} at {now['task']}"
+        msg = f"the current configuration runs {ran}, not {scope.model} at {scope.task}"
+        raise SelectorError(msg, fix="leave out --model and --task to take those of the current configuration")
     return recommend_among(found, limits, now)
 
 
@@ -192,7 +195,7 @@ def recommend_among(
         advice=advice_on(own[best : best + 1], found.model, found.scope.levers),
         candidates=table.height,
         feasible_candidates=int(kept.size),
-        notes=found.notes,
+        notes=(*found.notes, *_broken_now(now, found, constraints)),
     )
 
 
@@ -209,21 +212,6 @@ def words(row: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _check(limits: Constraints) -> None:
-    if not 0.0 < limits.confidence < 1.0:
-        msg = f"a confidence of {limits.confidence:g} is not between 0 and 1"
-        raise UsageError(msg, fix="--confidence 0.9")
-
-
-def _with_stock(scope: Scope, limits: Constraints) -> Scope:
-    """Return the scope with the GPU models at hand, where it names none itself."""
-    return (
-        scope
-        if scope.gpu_models or not limits.gpus_available
-        else replace(scope, gpu_models=tuple(limits.gpus_available))
-    )
-
-
 def _current(runs: RunStore, scope: Scope, text: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the candidate that is served now."""
     if "=" not in text:
@@ -236,6 +224,9 @@ def _current(runs: RunStore, scope: Scope, text: str, options: Mapping[str, Any]
             raise SelectorError(msg, fix=f"'joulemap show {run['run_id']}' says what is known of it")
         return hits.row(0, named=True)
     parsed = parse_selector(text)
+    if "source" in parsed.values or ("task" in parsed.values and parsed.values["task"] != scope.task):
+        msg = f"the current configuration {text!r} may name no source and no other task"
+        raise SelectorError(msg, fix="give gpu, gpus, batch and, for several, precision")
     asked = parsed.values.get("batch", "")
     batches = (float(asked),) if asked and asked not in ("max", "best") else ()
     wide = Scope(
@@ -244,7 +235,7 @@ def _current(runs: RunStore, scope: Scope, text: str, options: Mapping[str, Any]
         gpu_models=(parsed.values["gpu"],) if "gpu" in parsed.values else (),
         batches=batches,
     )
-    table = candidates(runs.frame, wide, **options).table.drop("batch_ceiling").with_columns(BATCH_CEILING)
+    table = candidates(runs.frame, wide, **options).table
     for key, value in parsed.values.items():
         if key not in ("batch", "model") or (batches and key == "batch"):
             table = table.filter(condition(table, key, value)) if table.height else table
@@ -292,6 +283,16 @@ def _saving(
 def _difference(belief: Belief) -> float:
     c = belief.covariance
     return math.sqrt(max(float(c[0, 0] + c[1, 1] - 2.0 * c[0, 1]), 0.0))
+
+
+def _broken_now(now: Mapping[str, Any] | None, found: Candidates, constraints: Constraints) -> Iterator[str]:
+    """Say which limits the current configuration breaks."""
+    if now is None:
+        return
+    table = pl.DataFrame([dict(now)], schema=found.table.schema)
+    broken = [c.name for c in checks_of(table, constraints) if not c.kept[0]]
+    if broken:
+        yield f"the current configuration does not surely keep: {', '.join(broken)}"
 
 
 def _replicas(choice: Mapping[str, Any], constraints: Constraints) -> int:

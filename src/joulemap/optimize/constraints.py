@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy.special import ndtr, ndtri
 
-from joulemap.errors import InfeasibleError, UnknownNameError
+from joulemap.errors import InfeasibleError, UnknownNameError, UsageError
 from joulemap.optimize.levers.precision import BITS
 from joulemap.optimize.quantities import deviations_of, latency_of
+from joulemap.optimize.scope import Scope
 from joulemap.physics.arrays import Floats
 from joulemap.units import BYTES_PER_GB, MS_PER_S
 
@@ -42,6 +43,11 @@ class Constraints:
     """At least so many denoising steps."""
     confidence: float = 0.9
     """How surely each limit is kept: the quantile of a quantity that has to meet it."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.confidence < 1.0:
+            msg = f"a confidence of {self.confidence:g} is not between 0 and 1"
+            raise UsageError(msg, fix="--confidence 0.9")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +78,13 @@ def checks_of(table: pl.DataFrame, constraints: Constraints) -> list[Check]:
         UnknownNameError: The precision is unknown.
     """
     return [*_limits(table, constraints), *_choices(table, constraints), _fit(table, constraints.confidence)]
+
+
+def within_stock(scope: Scope, constraints: Constraints) -> Scope:
+    """Return the scope with the GPU models at hand, where it names none itself."""
+    if scope.gpu_models or not constraints.gpus_available:
+        return scope
+    return replace(scope, gpu_models=tuple(constraints.gpus_available))
 
 
 def feasible(checks: list[Check]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -14,7 +14,7 @@ from joulemap.errors import InfeasibleError
 from joulemap.optimize.belief import Belief, belief_of
 from joulemap.optimize.candidates import Candidates, candidates
 from joulemap.optimize.command import measure_command
-from joulemap.optimize.constraints import Check, Constraints, checks_of, feasible
+from joulemap.optimize.constraints import Check, Constraints, checks_of, feasible, within_stock
 from joulemap.optimize.scope import Scope
 from joulemap.optimize.tradeoff import candidate_json
 from joulemap.physics.arrays import Floats
@@ -77,8 +77,10 @@ def next_measurements(
         UnknownNameError: A model, task, GPU or precision is unknown.
     """
     runs = store if store is not None else open_store()
-    found = candidates(runs.frame, scope, calibration=calibration, catalog=catalog, models=models)
-    ranked = ranked_measurements(found, found.table, checks_of(found.table, constraints or Constraints()))
+    limits = constraints or Constraints()
+    options = {"calibration": calibration, "catalog": catalog, "models": models}
+    found = candidates(runs.frame, within_stock(scope, limits), **options)  # type: ignore[arg-type]
+    ranked = ranked_measurements(found, found.table, checks_of(found.table, limits))
     if not ranked:
         msg = f"none of the {found.table.height} candidates is {POSSIBLE:.0%} likely to keep every limit"
         raise InfeasibleError(msg, fix="'joulemap recommend' with the same limits names the binding one")
@@ -107,7 +109,7 @@ def ranked_measurements(found: Candidates, table: pl.DataFrame, checks: Sequence
     chance = np.concatenate([np.ones(kept.size), likely[maybe]])
     worth, changes = worth * chance, changes * chance
     # Of equal worth, what is least known comes first: it is what might surprise.
-    order = np.lexsort((-np.diag(belief.covariance), -changes.round(9), -worth.round(12)))
+    order = np.lexsort((-np.diag(belief.covariance), -changes.round(9), -worth.round(9)))
     return tuple(
         Measurement(
             row=row,
@@ -131,6 +133,5 @@ def _worth(belief: Belief, kept: int) -> tuple[Floats, Floats]:
     base = np.arange(kept)
     worth[:kept], changes[:kept] = belief.taken(base).information()
     for i in range(kept, total):
-        own_worth, own_changes = belief.taken(np.append(base, i)).information()
-        worth[i], changes[i] = own_worth[-1], own_changes[-1]
+        (worth[i],), (changes[i],) = belief.taken(np.append(base, i)).information([kept])
     return worth, changes

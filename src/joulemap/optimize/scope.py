@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -16,6 +16,9 @@ from joulemap.store.selector import condition, latest
 SEARCHED = ("gpu_count", "precision", "gpu_generation", "batch")
 """The levers that span the candidates unless others are asked for; they leave the output as it is, but for
 precision."""
+
+PRECISION_WORDS = {"bf16": "bfloat16", "fp16": "float16"}
+"""The run table's words for number formats that have shorter names, the catalog's among them."""
 
 WORK_COLUMNS = (
     *("task", "output_unit", "input_modality", "mean_input_tokens", "mean_output_tokens"),
@@ -86,13 +89,34 @@ def measured_of(frame: pl.DataFrame, scope: Scope, catalog: Catalog, models: Mod
     return Measured(within(of_task, scope), of_task, own, base)
 
 
+def canonical(scope: Scope, frame: pl.DataFrame, catalog: Catalog) -> Scope:
+    """Return a scope whose GPU models and precisions are named as in the run table.
+
+    Raises:
+        UnknownNameError: Neither the store nor the catalog knows a GPU model.
+    """
+    return replace(
+        scope,
+        gpu_models=tuple(dict.fromkeys(gpu_id(name, frame, catalog) for name in scope.gpu_models)),
+        precisions=tuple(PRECISION_WORDS.get(p.casefold(), p.casefold()) for p in scope.precisions),
+    )
+
+
+def gpu_id(name: str, frame: pl.DataFrame, catalog: Catalog) -> str:
+    """Return a GPU model's name in the run table, else the catalog's.
+
+    Raises:
+        UnknownNameError: Neither knows it.
+    """
+    known = {g.casefold(): g for g in frame["gpu_model"].drop_nulls().unique()}
+    return known.get(name.casefold()) or catalog.gpu(name).id
+
+
 def within(frame: pl.DataFrame, scope: Scope) -> pl.DataFrame:
-    """Return the rows that lie within a scope's GPU models, counts and precisions."""
+    """Return the rows that lie within a canonical scope's GPU models, counts and precisions."""
     kept = frame
     for column, wanted in (("gpu_model", scope.gpu_models), ("weight_precision", scope.precisions)):
-        if wanted:
-            folded = [w.casefold() for w in wanted]
-            kept = kept.filter(pl.col(column).str.to_lowercase().is_in(folded))
+        kept = kept.filter(pl.col(column).is_in(wanted)) if wanted else kept
     return kept.filter(pl.col("num_gpus").is_in(scope.gpu_counts)) if scope.gpu_counts else kept
 
 

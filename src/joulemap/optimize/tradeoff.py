@@ -21,7 +21,7 @@ from joulemap.predict.calibration import Calibration
 from joulemap.predict.forms import Models
 from joulemap.records.run import unit_of
 from joulemap.store.run_store import RunStore, open_store
-from joulemap.store.selector import BATCH_CEILING, condition, parse_selector
+from joulemap.store.selector import condition, parse_selector
 
 TimeAxis = Literal["itl", "latency", "throughput"]
 TIME_AXES: tuple[str, ...] = get_args(TimeAxis)
@@ -262,7 +262,7 @@ def candidate_json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _narrowed(found: Candidates, text: str) -> pl.DataFrame:
-    table = found.table.with_columns(BATCH_CEILING)
+    table = found.table
     for key, value in parse_selector(text).values.items():
         if key == "batch" and value in ("max", "best"):
             msg = f"{key}={value} names one run, and a frontier needs several"

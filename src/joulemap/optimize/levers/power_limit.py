@@ -63,10 +63,9 @@ def change(frame: pl.DataFrame) -> list[Change | None]:
 
 
 def _change(row: Mapping[str, Any], limit_w: float) -> Change | None:
-    times = {n[len("step_") : -len("_s")]: v for n, v in row.items() if n.startswith("step_")}
-    energies = {
-        n[len("energy_") : -len("_j")]: v for n, v in row.items() if n.startswith("energy_") and _is_part(n)
-    }
+    known = {n: v for n, v in row.items() if v is not None}  # of two forms, each lacks the other's parts
+    times = {n[len("step_") : -len("_s")]: v for n, v in known.items() if n.startswith("step_")}
+    energies = {n[len("energy_") : -len("_j")]: v for n, v in known.items() if _is_part(n)}
     unclocked = sum(v for n, v in times.items() if n in _UNCLOCKED) / sum(times.values())
     found = [_at_limit(energies, unclocked, limit_w, float(row["power_w"]), v) for v in EXPONENTS]
     if found[0] is None or found[1] is None or found[2] is None:
