@@ -10,6 +10,9 @@ S_PER_US = 1e-6
 S_PER_NS = 1e-9
 S_PER_MINUTE = 60.0
 S_PER_HOUR = 3600.0
+S_PER_DAY = 86_400.0
+S_PER_YEAR = 31_557_600.0
+"""Of the Julian year, 365.25 days."""
 MS_PER_S = 1e3
 
 J_PER_MJ = 1e-3

@@ -21,14 +21,14 @@ def problem(**changed: Any) -> Problem:
         "pool_of": np.array([0, 0]),
         "stream_of": np.array([0, 0]),
         "stream_demand": np.array([0]),
-        "stream_value": np.array([1.0]),
+        "stream_weight": np.array([1.0]),
         "demand_priority": np.array([1]),
         "asked_per_s": np.array([[9.0]]),
         "cap_w": np.array([[5000.0]]),
         "pool_gpus": np.array([4.0]),
         "pool_price_usd": np.array([np.nan]),
         "cost_weight": np.array([[1.0], [2.2]]),
-        "hours": np.array([1.0]),
+        "length_s": np.array([3600.0]),
     }
     return Problem(**(values | changed))
 
@@ -59,14 +59,14 @@ def problems(draw: st.DrawFn, *, periods: int = 1, fixed: bool = False, buys: bo
         pool_of=pool_of,
         stream_of=indices(streams, count),
         stream_demand=np.concatenate([np.arange(demands), indices(demands, streams - demands)]).astype(np.intp),
-        stream_value=numbers(0.1, 3.0, streams),
+        stream_weight=numbers(0.1, 3.0, streams),
         demand_priority=np.ones(demands, dtype=np.intp),
         asked_per_s=numbers(0.0, 12.0, demands, periods),
         cap_w=numbers(0.0, 9000.0, sites, periods),
         pool_gpus=np.full(pools, np.inf) if buys else gpus,
         pool_price_usd=numbers(1.0, 5.0, pools) if buys else np.full(pools, np.nan),
         cost_weight=numbers(0.1, 3.0, count, periods),
-        hours=np.ones(periods),
+        length_s=np.full(periods, 3600.0),
         money_usd=draw(st.floats(1.0, 15.0)) if buys else float("inf"),
         fixed_replicas=fixed,
     )

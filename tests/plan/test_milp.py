@@ -71,7 +71,7 @@ def test_higher_priority_is_served_first_though_worth_less() -> None:
     two = problem(
         stream_of=np.array([0, 1]),
         stream_demand=np.array([0, 1]),
-        stream_value=np.array([0.1, 10.0]),
+        stream_weight=np.array([0.1, 10.0]),
         demand_priority=np.array([2, 1]),
         asked_per_s=np.array([[6.0], [6.0]]),
         cap_w=np.array([[3000.0]]),

@@ -75,7 +75,7 @@ def changed(spec: PlanSpec, objective: Objective | None, confidence: float | Non
 def print_plan(plan: FleetPlan) -> None:
     """Print a plan on the console."""
     out = console()
-    proof = "proven optimal" if plan.gap < 1e-6 else f"within {plan.gap:.2%} of the best possible"
+    proof = "proven optimal" if plan.gap_fraction < 1e-6 else f"within {plan.gap_fraction:.2%} of the best possible"
     out.print(f"{plan.objective}: {figure(plan.value, 5)} {plan.unit}, {proof} ({figure(plan.bound, 5)})")
     trust = "" if plan.confidence is None else f", pessimistic at {plan.confidence:.0%} confidence"
     out.print(f"power counted: {plan.power}{trust}\n")
@@ -87,8 +87,12 @@ def print_plan(plan: FleetPlan) -> None:
         out.print(f"binding: {line}")
     for m in plan.marginals:
         one = "kW of cap" if m.resource == "power" else m.resource
-        whole = "–" if m.value is None else f"{figure(m.value)} {plan.unit}"
-        relaxed = "" if m.relaxed_value is None else f" ({figure(m.relaxed_value)} if replicas need not be whole)"
+        whole = "–" if m.value_per_unit is None else f"{figure(m.value_per_unit)} {plan.unit}"
+        relaxed = (
+            ""
+            if m.value_per_unit_relaxed is None
+            else f" ({figure(m.value_per_unit_relaxed)} if replicas need not be whole)"
+        )
         out.print(f"one more {one} at {m.site}: {whole}{relaxed}")
     energy = plan.facility_energy_j
     out.print(

@@ -17,8 +17,6 @@ from joulemap.predict.calibration import Calibration
 from joulemap.records import Basis, weakest
 from joulemap.units import J_PER_KWH, S_PER_HOUR
 
-HOURS_PER_YEAR = 8766.0
-"""Of the mean Julian year."""
 LIMIT_COLUMNS = {
     "itl_median_s": "planned_itl_median_s",
     "itl_p99_s": "itl_p99_s",
@@ -129,7 +127,8 @@ def admissible(planned: pl.DataFrame, demand: Demand, spec: PlanSpec) -> tuple[p
     rate = "planned_request_throughput_per_s" if demand.requests_per_s else "planned_output_throughput_per_s"
     share = {m: demand.models.get(m, 1.0) for m in left["model_id"].unique()}
     worth = pl.col("model_id").replace_strict(share, default=1.0, return_dtype=pl.Float64) * demand.value
-    return left.with_columns(rate_per_s=pl.col(rate), worth=worth).filter(pl.col("rate_per_s") > 0), ""
+    usable = pl.col(rate) * (1.0 - spec.headroom_fraction)
+    return left.with_columns(rate_per_s=usable, worth=worth).filter(pl.col("rate_per_s") > 0), ""
 
 
 def _pools(spec: PlanSpec, catalog: Catalog, notes: list[str]) -> pl.DataFrame:
@@ -190,14 +189,14 @@ def _problem(spec: PlanSpec, placements: pl.DataFrame, pools: pl.DataFrame) -> P
         pool_of=placements["pool"].to_numpy().astype(np.intp),
         stream_of=stream_of.to_numpy().astype(np.intp),
         stream_demand=streams["demand"].to_numpy().astype(np.intp),
-        stream_value=streams["worth"].to_numpy().astype(np.float64),
+        stream_weight=streams["worth"].to_numpy().astype(np.float64),
         demand_priority=np.array([d.priority for d in spec.demands], dtype=np.intp),
         asked_per_s=np.array(asked),
         cap_w=np.maximum(cap - _base_power(spec)[:, None], 0.0),
         pool_gpus=pools["pool_gpus"].to_numpy(),
         pool_price_usd=prices,
         cost_weight=_cost(spec, placements),
-        hours=np.ones(spec.hours),
+        length_s=np.full(spec.hours, S_PER_HOUR),
         money_usd=spec.money_usd if spec.money_usd is not None else float("inf"),
         fixed_replicas=spec.fixed_replicas,
     )
@@ -213,7 +212,7 @@ def _cost(spec: PlanSpec, placements: pl.DataFrame) -> Floats:
     cost = kwh[:, None] * factors[sites]
     if spec.objective == "cost":
         written_off = (
-            placements["price_usd"].fill_null(0.0) * placements["num_gpus"] / (spec.years * HOURS_PER_YEAR)
+            placements["price_usd"].fill_null(0.0) * placements["num_gpus"] * (S_PER_HOUR / spec.lifetime_s)
         )
         cost = cost + written_off.to_numpy()[:, None]
     return np.asarray(cost)

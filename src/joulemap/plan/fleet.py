@@ -49,6 +49,8 @@ class Assignment:
     """Facility power of all of them, as counted against the cap."""
     energy_per_output_j: float
     """GPU energy at full batch."""
+    output_throughput_per_s: float
+    """Of one replica at full batch, at the mean."""
     basis: Basis
     run_id: str | None
     series: int
@@ -86,9 +88,9 @@ class Marginal:
     site: str
     resource: str
     """``power`` (one kW) or a GPU model (one GPU)."""
-    value: float | None
+    value_per_unit: float | None
     """Found by solving again with one more; ``None`` where the plan is too large for that."""
-    relaxed_value: float | None
+    value_per_unit_relaxed: float | None
     """If replicas need not be whole: the dual of the linear relaxation; ``None`` unless value is the objective."""
 
 
@@ -102,7 +104,8 @@ class FleetPlan:
     value: float
     bound: float
     """No plan under these limits is better."""
-    gap: float
+    gap_fraction: float
+    """How far the bound lies from the value; 0 is proven optimal."""
     confidence: float | None
     power: str
     hours: int
@@ -240,7 +243,7 @@ def _plan(spec: PlanSpec, found: Candidates, solution: Solution, marginals: tupl
         unit=UNITS[spec.objective],
         value=solution.value,
         bound=solution.bound,
-        gap=solution.gap,
+        gap_fraction=solution.gap,
         confidence=spec.confidence,
         power=spec.power,
         hours=spec.hours,
@@ -316,7 +319,7 @@ def _assignments(spec: PlanSpec, found: Candidates, solution: Solution) -> tuple
 
 _COPIED = (
     *("label", "model_id", "gpu_model", "num_gpus", "weight_precision", "batch_size", "batch_ceiling"),
-    *("energy_per_output_j", "run_id", "series"),
+    *("energy_per_output_j", "output_throughput_per_s", "run_id", "series"),
 )
 
 
@@ -426,8 +429,8 @@ def _marginals(
             Marginal(
                 site=site.name,
                 resource="power",
-                value=gained(replace(problem, cap_w=problem.cap_w + one)),
-                relaxed_value=dual_w,
+                value_per_unit=gained(replace(problem, cap_w=problem.cap_w + one)),
+                value_per_unit_relaxed=dual_w,
             )
         )
     for k, (name, gpu) in enumerate(found.pool_names):
@@ -438,7 +441,10 @@ def _marginals(
         dual_gpu = None if dual is None else float(dual.value_per_gpu[k].sum())
         made.append(
             Marginal(
-                site=name, resource=gpu, value=gained(replace(problem, pool_gpus=more)), relaxed_value=dual_gpu
+                site=name,
+                resource=gpu,
+                value_per_unit=gained(replace(problem, pool_gpus=more)),
+                value_per_unit_relaxed=dual_gpu,
             )
         )
     return tuple(made)

@@ -40,7 +40,6 @@ TIME_LIMIT_S = 60.0
 """Longest that one program may be worked on."""
 _POWER_UNIT_W = 1e3
 """Power enters the program in kilowatts, so that its numbers are of like size."""
-_S_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,7 +122,7 @@ def _solve_periods(problem: Problem, *, serve_all: bool, gap: float, time_limit_
     parts = []
     for t in range(problem.periods):
         one = period_of(problem, t)
-        key = b"".join(a.tobytes() for a in (one.asked_per_s, one.cap_w, one.cost_weight, one.hours))
+        key = b"".join(a.tobytes() for a in (one.asked_per_s, one.cap_w, one.cost_weight, one.length_s))
         if key not in found:
             found[key] = _solve_one(one, serve_all=serve_all, gap=gap, time_limit_s=time_limit_s)
         parts.append(found[key])
@@ -143,7 +142,7 @@ def period_of(problem: Problem, period: int) -> Problem:
         asked_per_s=problem.asked_per_s[:, at],
         cap_w=problem.cap_w[:, at],
         cost_weight=problem.cost_weight[:, at],
-        hours=problem.hours[at],
+        length_s=problem.length_s[at],
     )
 
 
@@ -227,7 +226,7 @@ def _nothing(problem: Problem, *, serve_all: bool) -> Solution:
 
 def _worth(problem: Problem) -> Floats:
     """Return what one request per second of each stream is worth over each period."""
-    return np.asarray(problem.stream_value[:, None] * problem.hours[None, :] * _S_PER_HOUR)
+    return np.asarray(problem.stream_weight[:, None] * problem.length_s[None, :])
 
 
 def _over(program: Program, replicas: Floats | None = None, served: Floats | None = None) -> Floats:

@@ -26,6 +26,8 @@ UNKNOWN_REPEATABILITY = 0.1
 """Relative standard deviation of one measurement where a store repeats too few to tell: a guess."""
 GAP = 1.5
 """Measured neighbours whose batches differ by a larger factor get a predicted option between them."""
+SMALLEST = (1.0, 2.0, 4.0)
+"""Batches that are predicted where only larger ones were measured."""
 PREDICTED_GPUS = (1, 2, 4, 8)
 """GPU counts of predicted configurations."""
 NORMAL_90 = 1.645
@@ -218,20 +220,28 @@ def _with_rated_power(found: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
 
 
 def _between(runs: pl.DataFrame) -> pl.DataFrame:
-    """Return configurations at the geometric mean of neighbouring batches that lie far apart."""
+    """Return configurations of language models between batches that lie far apart, and below the smallest."""
     keys = [*IDENTITY, *PARALLELISM, *SHAPE]
-    ordered = runs.sort("batch_size", maintain_order=True).with_columns(
-        _next=pl.col("batch_size").shift(-1).over(keys), _tokens=pl.col("mean_output_tokens").shift(-1).over(keys)
+    tokens = runs.filter(pl.col("output_unit") == "token").sort("batch_size", maintain_order=True)
+    ordered = tokens.with_columns(
+        _next=pl.col("batch_size").shift(-1).over(keys),
+        _tokens=pl.col("mean_output_tokens").shift(-1).over(keys),
+        _least=pl.col("batch_size").min().over(keys),
     )
-    wide = ordered.filter(
-        (pl.col("output_unit") == "token") & (pl.col("_next") > GAP * pl.col("batch_size").clip(1.0))
-    )
-    batch = (pl.col("batch_size") * pl.col("_next")).sqrt().round()
-    return wide.with_columns(
-        batch_size=batch,
-        max_num_seqs=batch.cast(pl.Int64),
+    wide = ordered.filter(pl.col("_next") > GAP * pl.col("batch_size").clip(1.0)).with_columns(
+        batch_size=(pl.col("batch_size") * pl.col("_next")).sqrt().round(),
         mean_output_tokens=(pl.col("mean_output_tokens") * pl.col("_tokens")).sqrt(),
-    ).select(list(COLUMNS))
+    )
+    least = ordered.filter(pl.col("batch_size") == pl.col("_least"))
+    below = [
+        least.filter(pl.col("batch_size") > GAP * batch).with_columns(batch_size=pl.lit(batch))
+        for batch in SMALLEST
+    ]
+    return (
+        pl.concat([wide, *below])
+        .with_columns(max_num_seqs=pl.col("batch_size").round().cast(pl.Int64))
+        .select(list(COLUMNS))
+    )
 
 
 class _Predictor:

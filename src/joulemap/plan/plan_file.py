@@ -14,7 +14,7 @@ from joulemap.errors import InputError, JoulemapError
 from joulemap.plan.file_lines import Location, line_of
 from joulemap.plan.spec import ByHour, Demand, Objective, PlanSpec, Pool, PowerCounted, Site, Slo
 from joulemap.records import LengthDistribution
-from joulemap.units import W_PER_KW
+from joulemap.units import S_PER_YEAR, W_PER_KW
 
 MOST_HOURS = 168
 """A week of hours."""
@@ -42,6 +42,7 @@ EXAMPLES: dict[str, str] = {
     "objective": 'objective = "value"',
     "power": 'power = "mean"',
     "confidence": "confidence = 0.9",
+    "headroom": "headroom = 0.1",
     "replicas": 'replicas = "hourly"',
     "name": 'name = "north"',
     "cap_kw": "cap_kw = 40",
@@ -139,6 +140,7 @@ class _Settings(_Table):
     objective: Objective = "value"
     power: PowerCounted = "mean"
     confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    headroom: Annotated[float, Field(ge=0, lt=1)] = 0.0
     replicas: Literal["hourly", "fixed"] = "hourly"
     money_usd: Positive | None = None
     years: Positive = 4.0
@@ -218,10 +220,11 @@ class _Converter:
             objective=settings.objective,
             power=settings.power,
             confidence=settings.confidence,
+            headroom_fraction=settings.headroom,
             fixed_replicas=settings.replicas == "fixed",
             qualities={self._model(("quality", m), m): tier for m, tier in file.quality.items()},
             money_usd=settings.money_usd,
-            years=settings.years,
+            lifetime_s=settings.years * S_PER_YEAR,
         )
 
     def _hours(self, file: _PlanFile) -> int:

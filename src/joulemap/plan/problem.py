@@ -36,7 +36,7 @@ class Problem:
     """Stream of each placement."""
     stream_demand: Index
     """Demand of each stream."""
-    stream_value: Floats
+    stream_weight: Floats
     """Worth of one served request of each stream."""
     demand_priority: Index
     asked_per_s: Floats
@@ -49,8 +49,8 @@ class Problem:
     """Price of one GPU of each pool; not a number where they are not bought."""
     cost_weight: Floats
     """What one replica costs in each period, in the unit of the objective to be least; (placements, periods)."""
-    hours: Floats
-    """Length of each period in hours."""
+    length_s: Floats
+    """Of each period."""
     money_usd: float = float("inf")
     fixed_replicas: bool = False
     """The same replicas in every period."""
@@ -63,7 +63,7 @@ class Problem:
     @property
     def periods(self) -> int:
         """How many periods there are."""
-        return int(self.hours.size)
+        return int(self.length_s.size)
 
     @property
     def buys(self) -> bool:
@@ -105,7 +105,7 @@ def best_serving(problem: Problem, replicas: Floats) -> Floats:
     np.add.at(capacity, problem.stream_of, replicas * problem.rate_per_s[:, None])
     served = np.zeros_like(capacity)
     left = problem.asked_per_s.copy()
-    for stream in np.argsort(-problem.stream_value, kind="stable"):
+    for stream in np.argsort(-problem.stream_weight, kind="stable"):
         demand = problem.stream_demand[stream]
         served[stream] = np.minimum(capacity[stream], left[demand])
         left[demand] -= served[stream]
@@ -114,8 +114,8 @@ def best_serving(problem: Problem, replicas: Floats) -> Floats:
 
 def value_of(problem: Problem, served: Floats) -> float:
     """Return the value of what is served: worth × requests over all periods."""
-    per_second = served * problem.stream_value[:, None]
-    return float((per_second * problem.hours[None, :]).sum() * 3600.0)
+    per_second = served * problem.stream_weight[:, None]
+    return float((per_second * problem.length_s[None, :]).sum())
 
 
 def violations(problem: Problem, replicas: Floats) -> list[str]:

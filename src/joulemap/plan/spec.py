@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from joulemap.records import LengthDistribution
+from joulemap.units import S_PER_YEAR
 
 Objective = Literal["value", "energy", "cost", "carbon"]
 PowerCounted = Literal["mean", "p95", "p99", "rated"]
@@ -99,13 +100,15 @@ class PlanSpec:
     power: PowerCounted = "mean"
     confidence: float | None = None
     """Plan with powers and throughputs at the pessimistic end of intervals of this confidence."""
+    headroom_fraction: float = 0.0
+    """Share of each replica's throughput that is kept free for bursts."""
     fixed_replicas: bool = False
     """Keep the same replicas in every hour."""
     qualities: Mapping[str, int] = field(default_factory=dict)
     """Quality tier by model."""
     money_usd: float | None = None
     """What may be spent on GPUs of pools without a count."""
-    years: float = 4.0
+    lifetime_s: float = 4.0 * S_PER_YEAR
     """Over which purchases are written off."""
 
 

@@ -1,0 +1,1 @@
+"""Simulate a planned fleet request by request: queues, latencies, power over time."""
