@@ -125,9 +125,14 @@ def test_a_model_that_the_catalog_does_not_know_has_its_measured_runs(tmp_path: 
 
 def test_a_batch_that_did_not_fill_is_not_raised_further(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    shared = {"model_id": "Qwen/Qwen3-8B", "task": "lm-arena-chat"}
-    store.add([llm_run(batch=8.0, **shared), llm_run(batch=20.0, ceiling=64, energy_j=0.5, **shared)])
-    scope = Scope(model="Qwen/Qwen3-8B", task="lm-arena-chat", gpu_counts=(1,), precisions=("bf16",))
+    model, task = "Qwen/Qwen3-8B", "lm-arena-chat"
+    store.add(
+        [
+            llm_run(model_id=model, task=task, batch=8.0),
+            llm_run(model_id=model, task=task, batch=20.0, ceiling=64, energy_j=0.5),
+        ]
+    )
+    scope = Scope(model=model, task=task, gpu_counts=(1,), precisions=("bf16",))
     table = candidates(store.frame, scope).table
     assert table["batch_ceiling"].max() == 64
 
