@@ -5,7 +5,7 @@ import pytest
 
 from joulemap.errors import EnvironmentLacksError, MeterError, UnknownNameError, UsageError
 from joulemap.measure.meters.fake_nvml import FakeGpu, FakeNvml
-from joulemap.measure.meters.nvidia import NvidiaMeter, throttle_names
+from joulemap.measure.meters.nvidia import SLOW_PERIOD_S, NvidiaMeter, throttle_names
 from joulemap.measure.meters.visible_devices import GpuIdentity, select_gpus
 from tests.measure.hand_clock import HandClock
 
@@ -127,8 +127,9 @@ def test_older_gpus_fall_back_and_say_so() -> None:
 
 
 def test_a_fault_that_passes_leaves_a_hole_with_its_reason() -> None:
-    fake = FakeNvml(1, clock=HandClock())
-    meter = NvidiaMeter(fake, environment={})
+    clock = HandClock()
+    fake = FakeNvml(1, clock=clock)
+    meter = NvidiaMeter(fake, environment={}, clock=clock)
     fake.gpus[0].failing = {
         "nvmlDeviceGetFieldValues": pynvml.NVML_ERROR_TIMEOUT,
         "nvmlDeviceGetUtilizationRates": pynvml.NVML_ERROR_UNKNOWN,
@@ -139,9 +140,46 @@ def test_a_fault_that_passes_leaves_a_hole_with_its_reason() -> None:
     assert row.missing["memory_utilization"] == "Unknown Error"
     assert row.temperature_c == 45.0
     fake.gpus[0].failing = {}
+    clock.sleep(0.1)
     (row,) = meter.read().rows
     assert row.power_w == 300.0
+    assert row.utilization is None
+    assert row.missing["memory_utilization"] == "Unknown Error"
+    clock.sleep(SLOW_PERIOD_S)
+    (row,) = meter.read().rows
+    assert row.utilization == 0.97
     assert set(row.missing) == {"module_power_w"}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_only_energy_and_power_are_asked_at_every_read(old: bool) -> None:
+    clock = HandClock()
+    fake = FakeNvml(2, power=lambda _g, t: 100.0 + t, clock=clock)
+    for gpu in fake.gpus if old else ():
+        gpu.unsupported.add("nvmlDeviceGetFieldValues")
+    meter = NvidiaMeter(fake, environment={}, clock=clock)
+    fake.calls.clear()
+    rows = []
+    for _ in range(20):
+        rows.append(meter.read().rows[0])
+        fake.gpus[0].temperature_c += 1
+        clock.sleep(0.1)
+    # 20 reads of 2 GPUs within two seconds: 40 times what is quick, 4 times what is slow (there are two clocks).
+    gpu_calls = {name: count for name, count in fake.calls.items() if count}
+    expected = {
+        "nvmlDeviceGetClockInfo": 8,
+        "nvmlDeviceGetTemperatureV": 4,
+        "nvmlDeviceGetUtilizationRates": 4,
+        "nvmlDeviceGetCurrentClocksEventReasons": 4,
+    }
+    if old:
+        expected |= {"nvmlDeviceGetTotalEnergyConsumption": 40, "nvmlDeviceGetPowerUsage": 40}
+    else:
+        expected |= {"nvmlDeviceGetFieldValues": 44}
+    assert gpu_calls == expected
+    assert len({row.power_w for row in rows}) == 20
+    assert [row.temperature_c for row in rows] == [45.0] * 10 + [55.0] * 10
+    assert all(row.sm_clock_hz == 1.98e9 for row in rows)
 
 
 def test_a_lost_gpu_ends_the_meter_by_name() -> None:

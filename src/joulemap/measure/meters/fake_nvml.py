@@ -6,6 +6,7 @@ Constants, structures and errors are those of the real bindings; only the hardwa
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -96,6 +97,8 @@ class FakeNvml:
         self.clock = clock or SystemClock()
         self.counter_period_s = counter_period_s
         self.initialised = 0
+        self.calls: Counter[str] = Counter()
+        """How often each function was asked of a GPU."""
         self.absent_code: int | None = None
         """The code with which ``nvmlInit`` fails."""
         self._energy = [(self.clock.monotonic_s(), 0.0) for _ in self.gpus]
@@ -283,6 +286,7 @@ class FakeNvml:
         return len(self._samples)
 
     def _check(self, gpu: FakeGpu, function: str) -> None:
+        self.calls[function] += 1
         if gpu.lost:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         if function in gpu.unsupported:
