@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from joulemap.optimize.information import next_measurements
     from joulemap.optimize.scope import Scope
     from joulemap.optimize.tradeoff import Frontier, frontier
+    from joulemap.plan.budget import BudgetReport, EnergyBudget, energy_budget
+    from joulemap.plan.fleet import FleetPlan, plan_fleet
+    from joulemap.plan.plan_file import read_plan
+    from joulemap.plan.procurement import Comparison, compare_gpus
+    from joulemap.plan.simulate.simulate import Load, Simulation, simulate_plan
+    from joulemap.plan.spec import PlanSpec
     from joulemap.predict.backtest import Backtest, backtest
     from joulemap.predict.calibration import Calibration, calibrate
     from joulemap.predict.predict import predict_many
@@ -57,35 +63,44 @@ __all__ = [
     "Backtest",
     "Basis",
     "Breakdown",
+    "BudgetReport",
     "Calibration",
     "Claim",
+    "Comparison",
     "Constraints",
     "Deployment",
     "Diagnosis",
+    "EnergyBudget",
     "Estimate",
     "Examination",
     "Explanation",
     "Factor",
     "Finding",
+    "FleetPlan",
     "Frontier",
     "JoulemapError",
     "LengthDistribution",
+    "Load",
     "Measured",
     "Modality",
     "OutputUnit",
+    "PlanSpec",
     "Provenance",
     "Quantity",
     "Recommendation",
     "Run",
     "RunStore",
     "Scope",
+    "Simulation",
     "Validity",
     "Workload",
     "__version__",
     "backtest",
     "breakdown",
     "calibrate",
+    "compare_gpus",
     "diagnose",
+    "energy_budget",
     "examine_machine",
     "explain",
     "find_run",
@@ -93,11 +108,14 @@ __all__ = [
     "import_path",
     "next_measurements",
     "open_store",
+    "plan_fleet",
     "predict",
     "predict_many",
+    "read_plan",
     "recommend",
     "reproduce",
     "select",
+    "simulate_plan",
 ]
 
 _HOMES = {
@@ -113,6 +131,12 @@ _HOMES = {
     "joulemap.optimize.information": ("next_measurements",),
     "joulemap.optimize.scope": ("Scope",),
     "joulemap.optimize.tradeoff": ("Frontier", "frontier"),
+    "joulemap.plan.budget": ("BudgetReport", "EnergyBudget", "energy_budget"),
+    "joulemap.plan.fleet": ("FleetPlan", "plan_fleet"),
+    "joulemap.plan.plan_file": ("read_plan",),
+    "joulemap.plan.procurement": ("Comparison", "compare_gpus"),
+    "joulemap.plan.simulate.simulate": ("Load", "Simulation", "simulate_plan"),
+    "joulemap.plan.spec": ("PlanSpec",),
     "joulemap.predict.backtest": ("Backtest", "backtest"),
     "joulemap.predict.calibration": ("Calibration", "calibrate"),
     "joulemap.predict.predict": ("predict_many",),

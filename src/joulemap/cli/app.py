@@ -31,6 +31,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "backtest": ("joulemap.cli.backtest:backtest_store", "Test the prediction on runs that it has not seen."),
     "diagnose": ("joulemap.cli.diagnose:diagnose_run", "Say where a run's joules went, and what to change."),
     "explain": ("joulemap.cli.explain:explain_pair", "Explain why one run costs more energy than another."),
+    "plan": ("joulemap.cli.plan:plan_from_file", "Plan a fleet under a power cap, from a plan file."),
+    "simulate": ("joulemap.cli.simulate:simulate_from_file", "Replay requests through a planned fleet."),
+    "compare-gpus": (
+        "joulemap.cli.compare_gpus:compare_gpu_models",
+        "Compare GPU models at matched latency, and by the fleet that a cap allows.",
+    ),
+    "budget": ("joulemap.cli.budget:show_budget", "Say which models fit an energy budget per response."),
     "frontier": ("joulemap.cli.frontier:show_frontier", "Show what nothing beats in time and energy at once."),
     "recommend": (
         "joulemap.cli.recommend:recommend_configuration",

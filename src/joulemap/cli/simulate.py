@@ -53,7 +53,7 @@ def simulate_from_file(
     load = Load(
         variation={"poisson": 1.0, "gamma": 2.0, "even": 0.0}[arrivals] if variation is None else variation,
         trace=None if trace is None else read_trace(trace),
-        shape=None if curve is None else read_load_curve(curve, workload),
+        curve=None if curve is None else read_load_curve(curve, workload),
         seed=seed,
     )
     fleet = plan_fleet(spec, options.open().non_empty_frame(), marginals=False)

@@ -20,7 +20,7 @@ class Requests:
 
     arrival_s: Floats
     """Rising, from 0; shape (requests,)."""
-    work: Floats
+    length_ratio: Floats
     """Length of each reply over the mean length; shape (requests,)."""
 
 
@@ -31,6 +31,15 @@ class Trace:
     arrival_s: Floats
     """Rising, from 0."""
     output_tokens: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadCurve:
+    """How a rate changes over time."""
+
+    rate_ratio: Floats
+    """Rate of each step over the mean rate."""
+    step_s: float
 
 
 def arrivals_at(
@@ -111,21 +120,18 @@ def replayed(trace: Trace, rates_per_s: Floats, step_s: float) -> Requests:
     span = float(trace.arrival_s[-1]) * (1.0 + 1.0 / max(count - 1, 1)) or 1.0
     rounds = int(np.ceil(expected[-1] / count))
     at = (np.arange(rounds)[:, None] + trace.arrival_s[None, :] / span).ravel() * count
-    work = np.tile(trace.output_tokens / trace.output_tokens.mean(), rounds)
+    lengths = np.tile(trace.output_tokens / trace.output_tokens.mean(), rounds)
     within = at < expected[-1]
     times = np.interp(at[within], expected, np.arange(expected.size) * step_s)
-    return Requests(arrival_s=times, work=work[within])
+    return Requests(arrival_s=times, length_ratio=lengths[within])
 
 
-def read_load_curve(path: Path, workload: str | None = None) -> tuple[Floats, float]:
+def read_load_curve(path: Path, workload: str | None = None) -> LoadCurve:
     """Read a load curve.
 
     Args:
         path: A CSV file with ``t_s`` (even steps) and ``rate_rps``, and ``workload`` where it holds several.
         workload: Which of them; the first if ``None``.
-
-    Returns:
-        The rate of each step over the mean rate, and the length of a step in seconds.
 
     Raises:
         InputError: The file cannot be read, or lacks the workload.
@@ -148,7 +154,7 @@ def read_load_curve(path: Path, workload: str | None = None) -> tuple[Floats, fl
         raise InputError(msg)
     rates = table["rate_rps"].cast(pl.Float64).to_numpy()
     step_s = float(np.median(np.diff(table["t_s"].cast(pl.Float64).to_numpy())))
-    return np.asarray(rates / rates.mean()), step_s
+    return LoadCurve(rate_ratio=rates / rates.mean(), step_s=step_s)
 
 
 def _need(path: Path, table: pl.DataFrame, columns: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from joulemap.catalog import Catalog, load_catalog
 from joulemap.plan.fleet import FleetPlan
 from joulemap.plan.options import Options, mean_of
 from joulemap.plan.problem import Floats, Index
-from joulemap.plan.simulate.arrivals import Requests, Trace, arrivals_at, lengths_like, replayed
+from joulemap.plan.simulate.arrivals import LoadCurve, Requests, Trace, arrivals_at, lengths_like, replayed
 from joulemap.plan.simulate.queue import QueueRun, quantile, simulate_queue
 from joulemap.plan.simulate.replica import Replica, batch_curve
 from joulemap.plan.spec import Demand, PlanSpec
@@ -31,8 +31,8 @@ class Load:
     """Coefficient of variation of the time between arrivals: 1 is Poisson."""
     trace: Trace | None = None
     """Replay this trace, sped up or slowed down to each demand's mean rate."""
-    shape: tuple[Floats, float] | None = None
-    """A load curve: rate over mean rate by step, and the length of a step in seconds."""
+    curve: LoadCurve | None = None
+    """Vary each hour's rate by this load curve."""
     seed: int = 0
 
 
@@ -137,7 +137,7 @@ def simulate_plan(
         options = plan.found.options[position]
         rng = np.random.default_rng((asked.seed, position))
         requests = _requests(spec, plan, demand, options, asked, rng)
-        run = simulate_queue(requests.arrival_s, requests.work, fleet)
+        run = simulate_queue(requests.arrival_s, requests.length_ratio, fleet)
         results.append(_demand_result(demand, run, fleet))
         runs.append(run)
         powers.append((run.power_change_s, run.power_change_w, run.power_change_site))
@@ -216,17 +216,17 @@ def _requests(
     if load.trace is not None and rates.mean() > 0:
         return replayed(load.trace, rates, S_PER_HOUR)
     step_s = S_PER_HOUR
-    if load.shape is not None:
-        shape, step_s = load.shape
+    if load.curve is not None:
+        ratios, step_s = load.curve.rate_ratio, load.curve.step_s
         steps = np.arange(int(np.ceil(length_s / step_s)))
-        pattern = shape[steps % shape.size]
+        pattern = ratios[steps % ratios.size]
         hour = np.minimum((steps * step_s / S_PER_HOUR).astype(int), rates.size - 1)
         rates = rates[hour] * pattern / pattern.mean()
     arrival_s = arrivals_at(rates, rng, variation=load.variation, step_s=step_s)
     lengths_of = demand.output_lengths or _measured_lengths(plan, demand, options)
     return Requests(
         arrival_s=arrival_s[arrival_s < length_s],
-        work=lengths_like(lengths_of, int((arrival_s < length_s).sum()), rng),
+        length_ratio=lengths_like(lengths_of, int((arrival_s < length_s).sum()), rng),
     )
 
 
