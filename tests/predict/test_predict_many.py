@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from joulemap.diagnose.modelled import modelled_forms
 from joulemap.errors import UnknownNameError, UsageError
-from joulemap.predict.language import PARTS
+from joulemap.predict.language import PARTS, LanguageTerms
 from joulemap.predict.predict import OUTCOMES, decompose, predict_many
 
 CHAT: dict[str, Any] = {
@@ -180,3 +181,25 @@ def test_copies_of_a_dense_model_multiply_throughput_and_power() -> None:
     assert four["itl_median_s"] == pytest.approx(alone["itl_median_s"])
     assert four["batch_ceiling"] == pytest.approx(4 * alone["batch_ceiling"])
     assert four["batch_size"] == 128.0
+
+
+def test_measured_runs_are_modelled_in_the_precision_they_were_served_in() -> None:
+    model = "meta-llama/Llama-3.1-8B-Instruct"
+    runs = pl.DataFrame(
+        [
+            CHAT | {"model_id": model, "task": "gpqa", "num_gpus": 1, "weight_precision": p}
+            for p in ("bfloat16", "fp8")
+        ]
+    )
+    (described,) = modelled_forms(runs)
+    assert isinstance(described.terms, LanguageTerms)
+    plain, halved = described.terms.bytes_per_step["weights"]
+    head = 128_256 * 4096 * 2
+    assert halved == pytest.approx((plain - head) / 2 + head, rel=1e-6)
+    both = predict_many(runs)["memory_footprint_bytes"]
+    assert described.terms.memory_footprint_bytes == pytest.approx(both.to_numpy())
+
+
+def test_runs_in_a_precision_that_is_not_known_are_left_out() -> None:
+    runs = pl.DataFrame([CHAT | {"task": "gpqa", "weight_precision": "posit8"}])
+    assert modelled_forms(runs) == []

@@ -32,6 +32,7 @@ from joulemap.predict.forms import (
 from joulemap.predict.frames import Index, coded, floats_of
 from joulemap.predict.intervals import conformal_factors, kinds
 from joulemap.predict.language_form import FORM_VERSION
+from joulemap.predict.served import known_precision
 
 ENERGY = "energy_per_output_j"
 FEWEST_RUNS = 30
@@ -138,13 +139,14 @@ def calibrate(
 
 
 def usable_runs(frame: pl.DataFrame, form: FormName, catalog: Catalog, models: Models) -> pl.DataFrame:
-    """Return the runs that a form can be fitted on: valid, known, measured, the later of two alike."""
+    """Return the runs that a form can be fitted on: valid, known, measured."""
     wanted = [i for i, m in models.items() if form_of(m) == form]
     kept = frame.filter(pl.col("model_id").is_in(wanted) & pl.col("gpu_model").is_in(list(catalog.gpus)))
     for name in ("batch_size", "num_gpus", "output_throughput_per_s", "power_w"):
         kept = kept.filter(pl.col(name) > 0)
     if form == "language":
         kept = kept.filter(pl.col("mean_output_tokens") > 0)
+    kept = kept.filter(known_precision(kept))
     if "valid" in kept.columns:
         kept = kept.filter(pl.col("valid"))
     return kept

@@ -14,6 +14,7 @@ from joulemap.physics.arrays import Floats
 from joulemap.physics.shape import LanguageShape, language_shape
 from joulemap.predict.frames import Index, coded, column_of, filled, floats_of, gpu_figures
 from joulemap.predict.language_form import TASK_INPUT_TOKENS
+from joulemap.predict.served import as_served
 
 REPLY_SPREAD = {
     "gpqa": 0.45,
@@ -86,20 +87,29 @@ def _taken(value: Any, which: Index) -> Any:
     return value[which]
 
 
+def _shapes(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, ModelArchitecture]) -> dict[str, Floats]:
+    """Return each row's shape by field, weights in the precision that they were served in."""
+    ids, model_index = coded(frame["model_id"])
+    precisions, precision_index = coded(column_of(frame, "weight_precision", pl.String).fill_null("auto"))
+    pairs, index = np.unique(model_index * len(precisions) + precision_index, return_inverse=True)
+    served = [as_served(models[ids[p // len(precisions)]], precisions[p % len(precisions)], catalog) for p in pairs]
+    shapes = [language_shape(m, catalog.precisions) for m in served if isinstance(m, ModelArchitecture)]
+    return {name: np.array([getattr(s, name) for s in shapes])[index] for name in _SHAPE_FIELDS}
+
+
 def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, ModelArchitecture]) -> LanguageRows:
     """Return the configurations of a table as arrays.
 
     Args:
         frame: Columns of the run table; ``model_id``, ``gpu_model``, ``num_gpus`` and ``mean_output_tokens`` are
-            needed, others default to what the study used or to an engine's default.
+            needed, others default to what the study used or to an engine's default. ``weight_precision`` is the
+            one served, whatever the model was published in.
         catalog: For GPUs and number formats.
         models: Architectures by the ids in ``model_id``.
     """
-    ids, model_index = coded(frame["model_id"])
     names, gpu_index = coded(frame["gpu_model"])
     gpu_models = tuple(catalog.gpu(name) for name in names)
-    shapes = [language_shape(models[i], catalog.precisions) for i in ids]
-    shape = {name: np.array([getattr(s, name) for s in shapes])[model_index] for name in _SHAPE_FIELDS}
+    shape = _shapes(frame, catalog, models)
     gpu = {name: figures[gpu_index] for name, figures in gpu_figures(gpu_models).items()}
     tasks, task_codes = coded(column_of(frame, "task", pl.String).fill_null(""))
     known = list(TASK_INPUT_TOKENS)

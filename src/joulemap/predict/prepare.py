@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import polars as pl
 
-from joulemap.catalog import Catalog, DiffusionArchitecture, ModelArchitecture, Quantization
-from joulemap.errors import UnknownNameError, UsageError
+from joulemap.catalog import Catalog, DiffusionArchitecture, ModelArchitecture
+from joulemap.errors import UsageError
 from joulemap.physics.shape import language_shape
 from joulemap.predict.forms import Models, form_of
 from joulemap.predict.frames import column_of
+from joulemap.predict.served import as_served, own_precision
 
-PRECISION_NAMES = {
-    "bfloat16": "bf16",
-    "float16": "fp16",
-    "half": "fp16",
-    "float8": "fp8",
-    "fp8_e4m3": "fp8",
-    "mxfp4": "mxfp4",
-    "nvfp4": "nvfp4",
-    "int8": "int8",
-    "int4": "int4",
-    "bf16": "bf16",
-    "fp16": "fp16",
-    "fp8": "fp8",
-    "auto": "",
-}
-"""Names that engines and sources give to number formats, and the catalog's name; empty: the model's own."""
 RECORDED_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
 """What runs call a number format where the catalog's name is another."""
 ATTENTION_REPLICAS = frozenset({"Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8"})
@@ -138,7 +123,7 @@ def _with_served_models(
     served: dict[tuple[str, str], ModelArchitecture | DiffusionArchitecture] = {}
     for name, wanted in asked.unique(maintain_order=True).iter_rows():
         model = models.get(name) or catalog.model(name)
-        served[name, wanted] = _as_served(model, wanted, catalog)
+        served[name, wanted] = as_served(model, wanted, catalog)
     known = {m.id: m for m in served.values()}
     if len({name for name, _ in served}) == len(served):
         names = {name: m.id for (name, _), m in served.items()}
@@ -148,40 +133,6 @@ def _with_served_models(
         [f"{a}|{b}" for a, b in served], [m.id for m in served.values()], return_dtype=pl.String
     )
     return frame.with_columns(ids.alias("model_id")), known
-
-
-def own_precision(model: ModelArchitecture | DiffusionArchitecture) -> str:
-    """Return the precision of most of a model's weights."""
-    moe = isinstance(model, ModelArchitecture) and any(hasattr(g.mlp, "num_experts") for g in model.layers)
-    return model.quantization.of("experts" if moe else "mlp")
-
-
-def _as_served(
-    model: ModelArchitecture | DiffusionArchitecture, wanted: str, catalog: Catalog
-) -> ModelArchitecture | DiffusionArchitecture:
-    precision = PRECISION_NAMES.get(wanted.casefold())
-    if precision is None:
-        kind = "precision"
-        raise UnknownNameError(kind, wanted, PRECISION_NAMES)
-    if precision in ("", own_precision(model)):
-        return model
-    if isinstance(model, DiffusionArchitecture):
-        msg = f"{model.id} is calibrated in {own_precision(model)} only, not {precision}"
-        raise UsageError(msg, fix=f"use --precision {own_precision(model)}")
-    sibling = catalog.models.get(f"{model.id}-{precision.upper()}")
-    if isinstance(sibling, ModelArchitecture):
-        return sibling
-    return replace(model, id=f"{model.id}@{precision}", quantization=_quantization(precision))
-
-
-def _quantization(precision: str) -> Quantization:
-    """Return weights in one precision, with embeddings, head, router and norms in 16 bits."""
-    kept = dict.fromkeys(("embeddings", "lm_head", "router", "norms", "vision", "audio"), "bf16")
-    return Quantization(
-        precision=precision,  # type: ignore[arg-type]  # one of PRECISION_NAMES' values
-        exceptions={} if precision in ("bf16", "fp16") else kept,  # type: ignore[arg-type]
-        activation_precision="fp8" if precision == "fp8" else "bf16",
-    )
 
 
 def _with_parallelism(frame: pl.DataFrame, models: Models, catalog: Catalog) -> pl.DataFrame:

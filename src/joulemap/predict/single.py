@@ -13,7 +13,8 @@ from joulemap.predict.calibration import Calibration
 from joulemap.predict.forms import FormName, Models, form_of
 from joulemap.predict.language import PARTS
 from joulemap.predict.predict import LATENTS, OUTCOMES, decompose, predict_many, shipped_calibration
-from joulemap.predict.prepare import DEFAULT_OUTPUT_TOKENS, own_precision, prepare
+from joulemap.predict.prepare import DEFAULT_OUTPUT_TOKENS, prepare
+from joulemap.predict.served import own_precision
 from joulemap.records import Basis, Deployment, OutputUnit, Quantity, Workload
 from joulemap.records.estimate import Estimate
 from joulemap.records.run import unit_of
