@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from joulemap.errors import EnvironmentLacksError, InputError, ServerError
+from joulemap.measure.engines.cores import pin, split_cores
 from joulemap.measure.engines.embedded import EmbeddedEngine, model_facts
 from joulemap.measure.engines.tiny_model import TinyModelSpec, tiny_model
 from joulemap.measure.load.failure import ErrorKind
@@ -122,6 +123,17 @@ def test_requests_are_batched(engine: EmbeddedEngine) -> None:
     assert window.output_tokens == pytest.approx(800)
     assert window.ttft is not None
     assert window.itl is not None
+
+
+def test_engine_and_client_have_cores_of_their_own(engine: EmbeddedEngine) -> None:
+    cores, usable = split_cores(), sorted(psutil.Process().cpu_affinity())
+    assert [*cores.engine, *cores.client] == (usable if len(usable) > 1 else [])
+    assert psutil.Process(engine.pid).cpu_affinity() == list(cores.engine or usable)
+    plan = LoadPlan(arrivals=ClosedLoop(concurrency=2), prompts=SyntheticPrompts(), duration_s=30.0)
+    with start_load(plan, engine.target(), workers=2) as load:
+        pin(load.pids, cores.client)
+        assert [psutil.Process(pid).cpu_affinity() for pid in load.pids] == [list(cores.client or usable)] * 2
+        pin([2**22 + 1], cores.client)  # a process that is gone is no error
 
 
 def test_a_prompt_beyond_the_context_is_an_error_by_name(engine: EmbeddedEngine) -> None:

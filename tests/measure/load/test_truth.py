@@ -148,6 +148,21 @@ def test_a_client_that_did_not_keep_up_is_invalid() -> None:
     assert any("was saturated: it used 97% of a core" in reason for reason in window.reasons)
 
 
+def test_a_client_that_lagged_once_is_noted_but_valid() -> None:
+    result = load_of(swift(), plan_of(40))
+    calm = [0.0] * result.samples.height
+    once = result.samples.with_columns(pl.Series("lag_s", [*calm[:-1], 0.2]), pl.lit(0.0).alias("cpu_s"))
+    often = once.with_columns(pl.Series("lag_s", [0.2, 0.2, *calm[2:]]))
+    # As many looks as a longer load has: one of them is less than a twentieth, two of the original are more.
+    longer = pl.concat([once.with_columns(lag_s=0.0)] * 19 + [once])
+    times_s = result.samples["time_s"].to_numpy()
+    span = float(times_s.min()) - 1.0, float(times_s.max()) + 1.0
+    noted = evaluate(replace(result, samples=longer), *span)
+    assert not any("lagged" in reason for reason in noted.reasons)
+    assert any("lagged at times, by 200 ms" in note for note in noted.notes)
+    assert any("lagged by" in reason for reason in evaluate(replace(result, samples=often), *span).reasons)
+
+
 def test_an_open_loop_begins_its_requests_when_they_are_due() -> None:
     plan = LoadPlan(arrivals=OpenLoop(rate_per_s=40), prompts=SHORT, max_requests=40, limits=PATIENT, seed=5)
     result = load_of(swift(), plan)

@@ -56,6 +56,7 @@ def test_vllm(study_data: Path) -> None:
     assert itl.count == 5362
     assert itl.mean == pytest.approx(29.98551446699912 / 5362)
     assert sample.histograms["step_tokens"].total == 13893
+    assert sample.settings == {"gpu_memory_utilization": 0.92}
     assert set(sample.histograms) >= {"ttft_s", "latency_s", "queue_s", "prefill_s", "decode_s"}
 
 

@@ -23,6 +23,7 @@ from typing import IO, Any, Self, cast
 import gguf as gguf_format
 
 from joulemap.errors import EnvironmentLacksError, InputError, ServerError
+from joulemap.measure.engines.cores import split_cores
 from joulemap.measure.engines.tiny_model import tiny_model
 from joulemap.measure.load.target import Target
 from joulemap.records.deployment import Deployment
@@ -136,7 +137,8 @@ class EmbeddedEngine:
         self.path = gguf if gguf is not None else tiny_model()
         self.facts = model_facts(self.path)
         self.parallel = parallel
-        self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
+        self.cores = split_cores()
+        self.threads = threads or len(self.cores.engine) or max(1, (os.cpu_count() or 2) - 1)
         self.context_tokens = context_tokens
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self._process = subprocess.Popen(
@@ -160,6 +162,7 @@ class EmbeddedEngine:
             "parallel": self.parallel,
             "context_tokens": self.context_tokens,
             "threads": self.threads,
+            "cores": self.cores.engine,
         }
         stdin, stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         impatience = threading.Timer(READY_WITHIN_S, self._process.kill)

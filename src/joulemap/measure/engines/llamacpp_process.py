@@ -22,6 +22,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     asked = json.loads(sys.stdin.readline())
+    if asked["cores"]:
+        os.sched_setaffinity(0, asked["cores"])
     params = xllamacpp.CommonParams()
     params.model.path = asked["model"]
     params.model_alias = {asked["alias"]}

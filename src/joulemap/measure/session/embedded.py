@@ -64,6 +64,7 @@ class EmbeddedCampaign:
                 metrics_url=self._engine.metrics_url,
                 deployment=stated,
                 workers=1,
+                client_cores=self._engine.cores.client,
             )
         )
         tell(f"embedded engine: {deployment.engine} {deployment.engine_version}, {self._engine.threads} threads")

@@ -47,6 +47,8 @@ class ServerPlan:
     """By default ``/metrics`` of the server."""
     deployment: Mapping[str, Any] = field(default_factory=dict)
     """What the user states of the deployment, by field name."""
+    client_cores: tuple[int, ...] = ()
+    """Cores to which the load client is bound; by default any."""
 
 
 class ServerCampaign:
@@ -96,7 +98,7 @@ class ServerCampaign:
         instruments.watch_engine(recorder)
         sample = recorder.latest()
         if sample is not None and sample.engine:
-            self._told["engine"] = sample.engine
+            self._told |= {**sample.settings, "engine": sample.engine}
             self._recorder = recorder
             tell(f"telemetry {sample.engine}")
         else:
@@ -119,7 +121,7 @@ class ServerCampaign:
             workload = replace(workload, request_rate_per_s=arrivals.rate_per_s)
         return Level(
             name=level_name(arrivals),
-            make_work=lambda: ServerWork(load, plan.target, workers=plan.workers),
+            make_work=lambda: ServerWork(load, plan.target, workers=plan.workers, cores=plan.client_cores),
             workload=workload,
             deployment=deployment,
             extra=self._extra,
@@ -130,7 +132,9 @@ class ServerCampaign:
     def _deployment(self, instruments: Instruments) -> Deployment:
         stated = {name: value for name, value in self._plan.deployment.items() if value is not None}
         found: dict[str, Any] = {"model_id": self._plan.target.model, **self._told}
-        if instruments.work_kind is DeviceKind.GPU:
+        if instruments.work_kind is not DeviceKind.GPU:
+            found.pop("gpu_memory_utilization", None)  # an engine on CPUs tells its default, which it does not use
+        else:
             found["gpu_model"] = instruments.gpu_model()
             found["num_gpus"] = len(instruments.device_names())
         return Deployment(**{**found, **stated})

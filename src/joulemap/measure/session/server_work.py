@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from joulemap.errors import JoulemapError, MeasurementError, ServerError
+from joulemap.measure.engines.cores import pin
 from joulemap.measure.load.handle import LoadHandle, start_load
 from joulemap.measure.load.plan import LoadPlan
 from joulemap.measure.load.result import LoadResult
@@ -30,17 +31,25 @@ class ServerWork:
         target: Whom.
         workers: Processes of the load client; by default as many as the plan needs.
         hung_s: Silence after which the server counts as hung.
+        cores: Where the client runs; by default anywhere.
     """
 
     mixes = True
 
     def __init__(
-        self, plan: LoadPlan, target: Target, *, workers: int | None = None, hung_s: float = HUNG_S
+        self,
+        plan: LoadPlan,
+        target: Target,
+        *,
+        workers: int | None = None,
+        hung_s: float = HUNG_S,
+        cores: tuple[int, ...] = (),
     ) -> None:
         self._plan = plan
         self._target = target
         self._workers = workers
         self._hung_s = hung_s
+        self._cores = cores
         self._handle: LoadHandle | None = None
         self._result: LoadResult | None = None
         self._lost: JoulemapError | None = None
@@ -56,6 +65,7 @@ class ServerWork:
             JoulemapError: The plan cannot be carried out.
         """
         self._handle = start_load(self._plan, self._target, workers=self._workers)
+        pin(self._handle.pids, self._cores)
 
     def progress(self) -> Progress:
         """Return everything that is known so far; every call adds the newest state."""

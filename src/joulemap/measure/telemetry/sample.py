@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from joulemap.measure.telemetry.exposition import (
     Exposition,
@@ -57,6 +58,8 @@ class TelemetrySample:
     ``step_tokens`` as far as the engine has them."""
     missing: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Why a field is ``None``."""
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """How the engine was set, by the name of a deployment's field; what it does not tell is not in it."""
 
 
 GAUGES = ("requests_running", "requests_waiting", "kv_cache_utilization", "kv_cache_capacity_tokens")
@@ -78,6 +81,8 @@ class EngineAdapter:
     """Names of each histogram, newest first."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Why this engine never tells a field, or what must be switched on."""
+    settings: Callable[[Exposition], Mapping[str, Any]] | None = None
+    """Reads how the engine was set, where its metrics tell."""
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -99,6 +104,7 @@ class EngineAdapter:
             engine=self.engine,
             histograms={name: h for name, h in found.items() if h is not None},
             missing={name: self._reason(name) for name, value in values.items() if value is None},
+            settings={} if self.settings is None else self.settings(exposition),
             **values,
         )
 

@@ -5,6 +5,9 @@ Names of versions 0.6 to 0.32 (documentation "Production metrics"); recorded fro
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 from joulemap.measure.telemetry.exposition import Exposition, Pick, Picker
 from joulemap.measure.telemetry.sample import EngineAdapter
 
@@ -23,6 +26,19 @@ def _capacity_tokens(exposition: Exposition) -> float | None:
             continue  # before the first engine step the blocks are "None"
         sizes[labels.get("engine", "")] = size
     return sum(sizes.values()) if sizes else None
+
+
+def _settings(exposition: Exposition) -> dict[str, Any]:
+    """Return what the cache's configuration tells of the deployment."""
+    series = exposition.get("vllm:cache_config_info", ())
+    labels = series[0].labels if series else {}
+    told: dict[str, Any] = {}
+    with contextlib.suppress(KeyError, ValueError):  # older versions do not tell it
+        told["gpu_memory_utilization"] = float(labels["gpu_memory_utilization"])
+    # "auto" is the precision of the activations, which the metrics do not tell.
+    if (precision := labels.get("cache_dtype", "auto")) not in {"auto", "None"}:
+        told["kv_cache_precision"] = precision
+    return told
 
 
 def _estimated(name: str) -> Picker:
@@ -78,6 +94,7 @@ VLLM = EngineAdapter(
         "generation_tokens": ("vllm:request_generation_tokens",),
         "step_tokens": ("vllm:iteration_tokens_total",),
     },
+    settings=_settings,
     absent={
         "engine_flops": MFU,
         "engine_read_bytes": MFU,
