@@ -155,3 +155,28 @@ def test_a_batch_that_did_not_fill_is_not_raised_further(tmp_path: Path) -> None
 def test_bad_scopes(study_frame: pl.DataFrame, scope: Scope, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         candidates(study_frame, scope)
+
+
+def test_left_out_batches_lie_in_the_intervals_of_what_takes_their_place(study_frame: pl.DataFrame) -> None:
+    """Every second measured batch is left out and interpolated: 90 % intervals have to hold most of them."""
+    hits: dict[str, list[bool]] = {"energy_per_output_j": [], "power_w": [], "itl_median_s": []}
+    for model, task in (("openai/gpt-oss-120b", "gpqa"), ("Qwen/Qwen3-14B", "lm-arena-chat")):
+        own = study_frame.filter((pl.col("model_id") == model) & (pl.col("task") == task))
+        own = own.sort("gpu_model", "num_gpus", "max_num_seqs")
+        position = pl.int_range(pl.len()).over("gpu_model", "num_gpus")
+        out = own.filter(position % 2 == 1)
+        rest = study_frame.filter(~pl.col("run_id").is_in(out["run_id"].to_list()))
+        asked = tuple(float(b) for b in out["max_num_seqs"].unique())
+        table = candidates(rest, Scope(model=model, task=task, batches=asked)).table
+        both = table.filter(pl.col("basis") == "interpolated").join(
+            out.with_columns(batch_ceiling=pl.col("max_num_seqs").cast(pl.Float64)),
+            on=["model_id", "gpu_model", "num_gpus", "batch_ceiling"],
+            suffix="_run",
+        )
+        for quantity, held in hits.items():
+            held += both[f"{quantity}_run"].is_between(both[f"{quantity}_low"], both[f"{quantity}_high"]).to_list()
+    assert len(hits["energy_per_output_j"]) > 20
+    assert np.mean(hits["energy_per_output_j"]) >= 0.9
+    assert np.mean(hits["power_w"]) >= 0.9
+    # The gaps are twice those between true neighbours, and latency jumps more than energy from batch to batch.
+    assert np.mean(hits["itl_median_s"]) >= 0.75

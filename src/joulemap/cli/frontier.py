@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,14 +23,24 @@ if TYPE_CHECKING:
     from joulemap.optimize.candidates import Candidates
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Two frontiers side by side."""
+
+    compare: Annotated[tuple[str, ...], REPEATABLE] = ()
+    """A selector such as gpu=H100; give it twice."""
+    at: Annotated[tuple[str, ...], REPEATABLE] = ()
+    """A limit of time such as 50ms at which least energies are compared; may be given again."""
+
+
 def show_frontier(
     *,
     model: str,
     task: str,
     x: TimeAxis | None = None,
     scope: ScopeOptions | None = None,
-    compare_with: Annotated[tuple[str, ...], Parameter(name="--compare", negative="")] = (),
-    at: Annotated[tuple[str, ...], REPEATABLE] = (),
+    sides: CompareOptions | None = None,
     chart: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     common: Common | None = None,
 ) -> None:
@@ -40,18 +51,18 @@ def show_frontier(
         task: A task of the store, for example gpqa.
         x: The time axis: itl (default for text), latency (default for pictures and video) or throughput.
         scope: What is looked at.
-        compare_with: A selector such as gpu=H100; give it twice to compare two frontiers.
-        at: With --compare, a limit of time such as 50ms at which least energies are compared; may be given again.
+        sides: Two frontiers to compare.
         chart: Draw the frontier into this .html, .svg or .png file too.
         common: Store and output.
     """
     options = common or Common()
     store = options.open()
     found = candidates(store.frame, scope_of(model, task, scope or ScopeOptions()))
-    if compare_with:
-        limits = [seconds(text, "--at") for text in at]
-        _show_comparison(compare(found, compare_with, x=x, limits=limits), chart, options)
-    elif at:
+    asked = sides or CompareOptions()
+    if asked.compare:
+        limits = [seconds(text, "--at") for text in asked.at]
+        _show_comparison(compare(found, asked.compare, x=x, limits=limits), chart, options)
+    elif asked.at:
         msg = "--at compares two selections, and none are given"
         raise UsageError(msg, fix="--compare gpu=H100 --compare gpu=B200 --at 50ms")
     else:
