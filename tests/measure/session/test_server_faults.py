@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,14 @@ def measured(
     return result, store
 
 
-def test_a_sound_server_gives_a_run_with_true_counts(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def sound_server() -> Iterator[MockServerProcess]:
     with MockServerProcess(QUICK) as server:
-        result, store = measured(server.url, tmp_path)
+        yield server
+
+
+def test_a_sound_server_gives_a_run_with_true_counts(sound_server: MockServerProcess, tmp_path: Path) -> None:
+    result, store = measured(sound_server.url, tmp_path)
     (run,) = result.runs
     # Four streams, each 16 tokens in 0.02 + 15 × 0.005 s, and what the client needs in between.
     assert 0.5 * 4 * 16 / 0.095 < run.measured.output_throughput_per_s < 1.02 * 4 * 16 / 0.095  # type: ignore[operator]
@@ -82,9 +88,8 @@ def test_tokens_are_counted_where_a_chunk_holds_several(tmp_path: Path) -> None:
     assert chunks > 4 * 4 / 0.035
 
 
-def test_an_open_loop_has_no_full_batch(tmp_path: Path) -> None:
-    with MockServerProcess(QUICK) as server:
-        result, _store = measured(server.url, tmp_path, open_loop=True)
+def test_an_open_loop_has_no_full_batch(sound_server: MockServerProcess, tmp_path: Path) -> None:
+    result, _store = measured(sound_server.url, tmp_path, open_loop=True)
     (run,) = result.runs
     assert not any("batch not full" in reason for reason in run.validity.reasons)
     assert run.measured.request_throughput_per_s == pytest.approx(20.0, rel=0.5)
@@ -93,7 +98,7 @@ def test_an_open_loop_has_no_full_batch(tmp_path: Path) -> None:
 def test_a_server_killed_in_mid_run_is_named_and_its_windows_are_kept(tmp_path: Path) -> None:
     pace = Pace(window_s=0.5, min_windows=40, max_windows=40, min_warm_up_s=0.2, max_warm_up_s=1.0)
     with MockServerProcess(QUICK) as server:
-        killer = threading.Timer(6.0, os.kill, (server.pid, signal.SIGKILL))
+        killer = threading.Thread(target=kill_after_windows, args=(tmp_path / "store", server.pid))
         killer.start()
         result, store = measured(server.url, tmp_path, pace=pace)
         killer.join()
@@ -103,6 +108,15 @@ def test_a_server_killed_in_mid_run_is_named_and_its_windows_are_kept(tmp_path: 
     assert not run.validity.valid
     assert any("ended early" in reason for reason in run.validity.reasons)
     assert store.get(run.run_id) == run
+
+
+def kill_after_windows(store: Path, pid: int) -> None:
+    """Kill a process as soon as the journal holds three windows; after a minute in any case."""
+    for _ in range(1200):
+        time.sleep(0.05)
+        if sum(f.read_bytes().count(b'"kind": "window"') for f in (store / "sessions").glob("*.jsonl")) >= 3:
+            break
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_server_that_hangs_is_named(tmp_path: Path) -> None:
