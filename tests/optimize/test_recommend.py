@@ -119,6 +119,27 @@ def test_a_precision_that_the_model_has_not_is_named(study_store: RunStore) -> N
         recommend(GPT, Constraints(precision_floor="bf61"), store=study_store)
 
 
+def test_gpus_at_hand_may_go_by_any_of_their_names(study_store: RunStore) -> None:
+    for name in ("H100", "h100", "NVIDIA H100 80GB HBM3"):
+        found = recommend(GPT, Constraints(gpus_available={name: 2}), store=study_store)
+        assert (found.choice["gpu_model"], found.choice["num_gpus"]) == ("H100", 2)
+    with pytest.raises(InfeasibleError, match="binding: "):
+        recommend(GPT, Constraints(gpus_available={"H100": 0}), store=study_store)
+
+
+def test_memory_left_for_others_is_left(study_store: RunStore) -> None:
+    found = recommend(GPT, Constraints(memory_bytes=60e9), store=study_store)
+    assert found.choice["memory_footprint_bytes"] <= 60e9
+
+
+def test_throughput_counts_all_replicas(study_store: RunStore) -> None:
+    limits = Constraints(gpus_available={"H100": 8}, output_throughput_per_s=30_000.0, itl_median_s=0.1)
+    found = recommend(GPT, limits, store=study_store)
+    assert found.replicas_needed > 1
+    assert found.replicas_needed * found.choice["num_gpus"] <= 8
+    assert found.replicas_needed * found.choice["output_throughput_per_s"] >= 30_000.0
+
+
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, 90.0])
 def test_a_confidence_is_a_probability(confidence: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):

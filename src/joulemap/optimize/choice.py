@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from scipy.special import ndtr
 
-from joulemap.catalog import Catalog
+from joulemap.catalog import Catalog, load_catalog
 from joulemap.errors import SelectorError
 from joulemap.optimize.advice import Advice, advice_on
 from joulemap.optimize.belief import Belief, belief_of
@@ -144,9 +144,10 @@ def recommend(
         SelectorError: ``current`` matches no candidate, or several.
     """
     runs = store if store is not None else open_store()
-    limits = constraints or Constraints()
-    options = {"calibration": calibration, "catalog": catalog, "models": models}
-    found = candidates(runs.frame, within_stock(scope, limits), **options)  # type: ignore[arg-type]
+    facts = catalog or load_catalog()
+    wanted, limits = within_stock(scope, constraints or Constraints(), runs.frame, facts)
+    options = {"calibration": calibration, "catalog": facts, "models": models}
+    found = candidates(runs.frame, wanted, **options)  # type: ignore[arg-type]
     now = None if current is None else _current(runs, scope, current, options)
     if now is not None and (now["base_model"], now["task"]) != (found.measured.base_model, found.table["task"][0]):
         ran = f"{now['model_id']} at {now['task']}"

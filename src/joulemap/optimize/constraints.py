@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 from scipy.special import ndtr, ndtri
 
+from joulemap.catalog import Catalog
 from joulemap.errors import InfeasibleError, UnknownNameError, UsageError
 from joulemap.optimize.levers.precision import BITS
 from joulemap.optimize.quantities import deviations_of, latency_of
-from joulemap.optimize.scope import Scope
+from joulemap.optimize.scope import Scope, gpu_id
 from joulemap.physics.arrays import Floats
 from joulemap.units import BYTES_PER_GB, MS_PER_S
 
@@ -80,11 +81,22 @@ def checks_of(table: pl.DataFrame, constraints: Constraints) -> list[Check]:
     return [*_limits(table, constraints), *_choices(table, constraints), _fit(table, constraints.confidence)]
 
 
-def within_stock(scope: Scope, constraints: Constraints) -> Scope:
-    """Return the scope with the GPU models at hand, where it names none itself."""
-    if scope.gpu_models or not constraints.gpus_available:
-        return scope
-    return replace(scope, gpu_models=tuple(constraints.gpus_available))
+def within_stock(
+    scope: Scope, constraints: Constraints, frame: pl.DataFrame, catalog: Catalog
+) -> tuple[Scope, Constraints]:
+    """Return scope and constraints with the GPUs at hand named as in the run table.
+
+    A scope that names no GPU model itself takes those at hand.
+
+    Raises:
+        UnknownNameError: Neither the store nor the catalog knows a GPU model.
+    """
+    stock: dict[str, int] = {}
+    for name, count in constraints.gpus_available.items():
+        known = gpu_id(name, frame, catalog)
+        stock[known] = stock.get(known, 0) + count
+    named = replace(constraints, gpus_available=stock)
+    return (scope if scope.gpu_models else replace(scope, gpu_models=tuple(stock))), named
 
 
 def feasible(checks: list[Check]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -96,8 +108,7 @@ def replicas_at_hand(table: pl.DataFrame, constraints: Constraints) -> Floats:
     """Return how many replicas of each candidate the GPUs at hand allow; one where none are stated."""
     if not constraints.gpus_available:
         return np.ones(table.height)
-    have = {name.casefold(): count for name, count in constraints.gpus_available.items()}
-    at_hand = np.array([have.get(str(name).casefold(), 0) for name in table["gpu_model"]], dtype=float)
+    at_hand = np.array([constraints.gpus_available.get(name, 0) for name in table["gpu_model"]], dtype=float)
     return np.asarray(np.floor(at_hand / table["num_gpus"].to_numpy()), dtype=np.float64)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from joulemap.catalog import Catalog
+from joulemap.catalog import Catalog, load_catalog
 from joulemap.errors import InfeasibleError
 from joulemap.optimize.belief import Belief, belief_of
 from joulemap.optimize.candidates import Candidates, candidates
@@ -77,9 +77,9 @@ def next_measurements(
         UnknownNameError: A model, task, GPU or precision is unknown.
     """
     runs = store if store is not None else open_store()
-    limits = constraints or Constraints()
-    options = {"calibration": calibration, "catalog": catalog, "models": models}
-    found = candidates(runs.frame, within_stock(scope, limits), **options)  # type: ignore[arg-type]
+    facts = catalog or load_catalog()
+    wanted, limits = within_stock(scope, constraints or Constraints(), runs.frame, facts)
+    found = candidates(runs.frame, wanted, calibration=calibration, catalog=facts, models=models)
     ranked = ranked_measurements(found, found.table, checks_of(found.table, limits))
     if not ranked:
         msg = f"none of the {found.table.height} candidates is {POSSIBLE:.0%} likely to keep every limit"
