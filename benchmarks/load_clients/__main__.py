@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.load_clients.observe import Place, run_observed, server_tokens
+from benchmarks.load_clients.observe import TOKENS_SENT, Place, run_observed, server_metric
 from benchmarks.load_clients.peer_commands import PEERS
 from benchmarks.load_clients.tokenizer import write_tokenizer
 from joulemap.measure.mock_server import MockBehaviour, MockServerProcess
@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 SERVER_CORE, CLIENT_CORE = 0, 1
 TTFT_S, ITL_S, TOKENS = 0.2, 0.02, 128
 REPLY_S = TTFT_S + (TOKENS - 1) * ITL_S
-LIMIT_S = 4.0
+SETTLE_S, LOOK_S = 1.0, 3.0
 OURS = {"joulemap": "with_joulemap.py", "bare": "bare.py", "aiohttp": "with_aiohttp.py"}
 HEADER = (
     "| client | k tokens/s | TTFT mean/p50/p99 ms | gap mean/p50/p99 ms | CPU ms per 1,000 tokens | MB "
@@ -50,15 +50,21 @@ def drained(streams: int, *, itl_s: float, realtime: bool) -> tuple[float, float
     """
     with pinned_server(MockBehaviour(ttft_s=TTFT_S, itl_s=itl_s), realtime=realtime) as server:
         drain = subprocess.Popen(
-            [sys.executable, str(HERE / "drain.py"), server.url, str(streams), str(LIMIT_S + 2)],
+            [sys.executable, str(HERE / "drain.py"), server.url, str(streams)],
             preexec_fn=Place(core=CLIENT_CORE, realtime=realtime).take,
         )
-        time.sleep(2.0)
-        times = [(time.monotonic(), server_tokens(server.url), cpu_s(server.pid), cpu_s(drain.pid))]
-        time.sleep(LIMIT_S - 1)
-        times.append((time.monotonic(), server_tokens(server.url), cpu_s(server.pid), cpu_s(drain.pid)))
-        drain.kill()
-        drain.wait()
+        try:
+            while server_metric(server.url, "vllm:num_requests_running") < streams:
+                time.sleep(0.2)
+            time.sleep(SETTLE_S)
+            times = []
+            for _ in range(2):
+                time.sleep(LOOK_S)
+                tokens = server_metric(server.url, TOKENS_SENT)
+                times.append((time.monotonic(), tokens, cpu_s(server.pid), cpu_s(drain.pid)))
+        finally:
+            drain.kill()
+            drain.wait()
     span_s, chunks, server_s, reader_s = (after - before for before, after in zip(*times, strict=True))
     return chunks / span_s, server_s / chunks * 1e6, reader_s / chunks * 1e6
 
@@ -105,6 +111,8 @@ def measured_row(name: str, options: argparse.Namespace, folder: Path) -> str:
         own = stats_of(server.url)
     ttft, gap = ("/".join(f"{value * 1e3:.1f}" for value in told[key]) for key in ("ttft_s", "gap_s"))
     worker = f" (worker {told['worker_mb']:.0f})" if "worker_mb" in told else ""
+    if told.get("own_verdict"):
+        print(f"{name} calls its own run invalid: {'; '.join(told['own_verdict'])}", file=sys.stderr)
     note = f" ({PEERS[name].gap})" if name in PEERS and "per-request" in PEERS[name].gap else ""
     return (
         f"| {name} | {seen.tokens_per_s / 1e3:.1f} | {ttft} | {gap}{note} | {seen.cpu_ms_per_1000_tokens:.1f} "

@@ -1,4 +1,4 @@
-"""Reads streams and does nothing with them, to find what the server can send: ``drain.py URL STREAMS SECONDS``."""
+"""Reads streams and does nothing with them, to find what the server can send: ``drain.py URL STREAMS``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 import select
 import socket
 import sys
-import time
 from urllib.parse import urlsplit
 
-URL, STREAMS, SECONDS_S = urlsplit(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+URL, STREAMS = urlsplit(sys.argv[1]), int(sys.argv[2])
 BODY = json.dumps({"stream": True, "max_tokens": 10**9, "messages": [{"role": "user", "content": "go"}]}).encode()
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: mock\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 
@@ -21,7 +20,6 @@ for _ in range(STREAMS):
     sockets[connection.fileno()] = connection
     poll.register(connection, select.EPOLLIN)
 into = bytearray(1 << 16)
-end_s = time.monotonic() + SECONDS_S
-while time.monotonic() < end_s:
-    for number, _ in poll.poll(0.1):
+while True:  # until killed
+    for number, _ in poll.poll():
         sockets[number].recv_into(into)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+TOKENS_SENT = "vllm:generation_tokens_total"
 LOOK_EVERY_S = 0.5
 WITHIN_S = 400.0
 SETTLED_SHARE = 0.3
@@ -34,15 +35,16 @@ class Observed:
     tokens_per_s: float
     cpu_ms_per_1000_tokens: float
     peak_rss_mb: float
+    """Of all its processes together, while the server was streaming."""
 
 
-def server_tokens(url: str) -> float:
-    """Return the tokens that the server has sent so far."""
+def server_metric(url: str, name: str) -> float:
+    """Return one of the server's metrics."""
     with urllib.request.urlopen(f"{url}/metrics") as reply:
         for line in reply.read().decode().splitlines():
-            if line.startswith("vllm:generation_tokens_total"):
+            if line.startswith(name):
                 return float(line.split()[1])
-    raise LookupError(url)
+    raise LookupError(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def _look(process: psutil.Process, url: str, cpu_of: dict[int, float]) -> Look:
                 rss_bytes += one.memory_info().rss
     except psutil.NoSuchProcess:
         pass
-    return Look(time.monotonic(), sum(cpu_of.values()), rss_bytes, server_tokens(url))
+    return Look(time.monotonic(), sum(cpu_of.values()), rss_bytes, server_metric(url, TOKENS_SENT))
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -130,5 +132,5 @@ def _observed(looks: list[Look]) -> Observed:
     return Observed(
         tokens_per_s=tokens / (last.time_s - first.time_s),
         cpu_ms_per_1000_tokens=(last.cpu_s - first.cpu_s) / tokens * 1e6,
-        peak_rss_mb=max(look.rss_bytes for look in looks) / 1e6,
+        peak_rss_mb=max(look.rss_bytes for look in looks if look.tokens < total) / 1e6,
     )

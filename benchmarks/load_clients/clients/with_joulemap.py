@@ -31,7 +31,12 @@ def summary(values_s: np.ndarray) -> list[float]:
     return [float(np.mean(values_s, dtype=np.float64)), *np.percentile(values_s, [50, 99]).tolist()]
 
 
+# Evaluating needs Polars, which the load itself does not.
+from joulemap.measure.load.window import evaluate, full_span  # noqa: E402
+
+span = full_span(result)
 told = {
+    "own_verdict": list(evaluate(result, *span).reasons) if span else ["the batch was never full"],
     "ttft_s": summary(ttfts_s),
     "gap_s": summary(result.gaps_s),
     "errors": result.failures,
