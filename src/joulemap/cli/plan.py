@@ -149,7 +149,7 @@ def _print_services(plan: FleetPlan) -> None:
     for demand in dict.fromkeys(s.demand for s in plan.services):
         own = [s for s in plan.services if s.demand == demand]
         asked, served = (sum(getattr(s, name) for s in own) for name in ("asked_per_s", "served_per_s"))
-        why = dict.fromkeys(s.reason for s in own if s.reason)
+        why = dict.fromkeys(part for s in own if s.reason for part in s.reason.split("; "))
         share = f"{served / asked:.1%}" if asked else "–"
         rows.append([demand, figure(asked / plan.hours), figure(served / plan.hours), share, "; ".join(why)])
     print_table("served, mean over the hours", ["demand", "asked/s", "served/s", "share", "why not all"], rows)

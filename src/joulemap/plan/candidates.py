@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from joulemap.catalog import Catalog, load_catalog
-from joulemap.errors import JoulemapError
+from joulemap.errors import UsageError
 from joulemap.plan.options import OptionRequest, Options, at_confidence, find_options
 from joulemap.plan.overhead import server_power
 from joulemap.plan.problem import Floats, Problem
@@ -106,7 +106,11 @@ def admissible(planned: pl.DataFrame, demand: Demand, spec: PlanSpec) -> tuple[p
         demand: Its quality, precisions and limits on latency count.
         spec: Its quality tiers count.
     """
-    left = planned
+    rate = "planned_request_throughput_per_s" if demand.requests_per_s else "planned_output_throughput_per_s"
+    share = {m: demand.models.get(m, 1.0) for m in planned["model_id"].unique()}
+    worth = pl.col("model_id").replace_strict(share, default=1.0, return_dtype=pl.Float64) * demand.value
+    usable = pl.col(rate) * (1.0 - spec.headroom_fraction)
+    left = planned.with_columns(rate_per_s=usable, worth=worth).filter(pl.col("rate_per_s") > 0)
     if demand.min_quality is not None:
         good = [m for m, tier in spec.qualities.items() if tier >= demand.min_quality]
         left = left.filter(pl.col("model_id").is_in(good))
@@ -124,11 +128,7 @@ def admissible(planned: pl.DataFrame, demand: Demand, spec: PlanSpec) -> tuple[p
             said = f"the least is {least:.3g} s" if isinstance(least, float) else "none states it"
             return within, f"no option holds {name} ≤ {limit:g} s with the limits before it: {said}"
         left = within
-    rate = "planned_request_throughput_per_s" if demand.requests_per_s else "planned_output_throughput_per_s"
-    share = {m: demand.models.get(m, 1.0) for m in left["model_id"].unique()}
-    worth = pl.col("model_id").replace_strict(share, default=1.0, return_dtype=pl.Float64) * demand.value
-    usable = pl.col(rate) * (1.0 - spec.headroom_fraction)
-    return left.with_columns(rate_per_s=usable, worth=worth).filter(pl.col("rate_per_s") > 0), ""
+    return left, ""
 
 
 def _pools(spec: PlanSpec, catalog: Catalog, notes: list[str]) -> pl.DataFrame:
@@ -228,7 +228,7 @@ def _rates(spec: PlanSpec, position: int) -> list[float]:
     )
     if not values:
         msg = f"the objective {spec.objective!r} needs {name} of the site {site.name!r}"
-        raise JoulemapError(msg, fix=f"add {name} = … to the site")
+        raise UsageError(msg, fix=f"add {name} = … to the site")
     scale = 1.0 if spec.objective == "cost" else 1e-3
     return [at_hour(values, h) * scale for h in range(spec.hours)]
 

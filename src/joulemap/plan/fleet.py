@@ -298,6 +298,12 @@ def _spent(found: Candidates, used: np.ndarray[Any, np.dtype[np.float64]]) -> fl
     return float((used[bought] * problem.pool_price_usd[bought]).sum())
 
 
+def _money_left_usd(found: Candidates, solution: Solution) -> float:
+    """Return what is left over of the money; infinite where nothing is bought."""
+    spent = _spent(found, gpus_used(found.problem, solution.replicas).max(axis=1, initial=0.0))
+    return float("inf") if spent is None else found.problem.money_usd - spent
+
+
 def _assignments(spec: PlanSpec, found: Candidates, solution: Solution) -> tuple[Assignment, ...]:
     made = []
     for p, h in np.argwhere(solution.replicas > 0):
@@ -375,7 +381,11 @@ def _full(spec: PlanSpec, found: Candidates, solution: Solution) -> dict[int, li
             if own.size and gpus[k, h] < own.min():
                 position = next(i for i, site in enumerate(spec.sites) if site.name == name)
                 names.append((f"every {gpu} at {name} is in use", [position]))
-        if problem.buys and not names:
+        if (
+            problem.buys
+            and not names
+            and _money_left_usd(found, solution) < float(np.nanmin(problem.pool_price_usd))
+        ):
             names.append(("the money is spent", list(range(len(spec.sites)))))
         used_up[h] = names
     return used_up
