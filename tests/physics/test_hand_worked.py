@@ -170,10 +170,18 @@ def test_attention_grows_with_the_square_of_the_tokens() -> None:
     assert large.samples == 2.0
 
 
-def test_without_normalisation_no_pass_is_counted() -> None:
+def test_queries_and_keys_are_passed_over_as_often_as_the_code_treats_them() -> None:
     model = diffusion_model("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS")
-    assert diffusion.diffusion_volume(model, 1024, 1024, 1, normalises=False).normalised_bytes == 0.0
-    assert diffusion.diffusion_volume(model, 1024, 1024, 1).normalised_bytes > 0.0
+    once = 28 * 4096 * (16 * 72) * 2.0
+    usual = diffusion.diffusion_volume(model, 1024, 1024, 1)
+    assert usual.normalised_bytes == usual.rotated_bytes == once
+    none = diffusion.QueryTreatment(normalised=False, rotated=False)
+    bare = diffusion.diffusion_volume(model, 1024, 1024, 1, treatment=none)
+    assert bare.normalised_bytes == bare.rotated_bytes == 0.0
+    across = diffusion.QueryTreatment(rotated=False, cross_normalised=True, cross_rotated=True)
+    crossed = diffusion.diffusion_volume(model, 1024, 1024, 1, treatment=across)
+    assert crossed.normalised_bytes == 1.5 * once
+    assert crossed.rotated_bytes == 0.5 * once
 
 
 def test_text_tokens_are_repeated_only_where_gpus_do_not_divide_them() -> None:

@@ -19,7 +19,7 @@ ROOFLINE = (
     *("matrix", "attention", "elementwise", "decode_arithmetic"),
 )
 """Shares of a datasheet rate; at the roofline each is 1."""
-GONE = ("sample_element", "sample_sequence", "tile_rows_blocked", "tile_rows", "normalisation_passes")
+GONE = ("sample_element", "sample_sequence", "tile_rows_blocked", "tile_rows", "query_passes")
 """Work that no model asks for."""
 NAMES = ("unexplained", "host", "launch", "communication", "imbalance", "kernels", "batch")
 """Factors between a run and the ideal, in order."""

@@ -20,6 +20,22 @@ MLP_PASSES = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryTreatment:
+    """What a model's code does to queries and keys before they meet."""
+
+    normalised: bool = True
+    """Self-attention normalises them."""
+    rotated: bool = True
+    """Self-attention rotates them by position (RoPE)."""
+    cross_normalised: bool = False
+    """Cross-attention normalises the latents' queries; the text's few keys are not counted."""
+    cross_rotated: bool = False
+
+
+USUAL_TREATMENT = QueryTreatment()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionVolume:
     """What one sample asks of one denoising step, and once per output; all GPUs together."""
 
@@ -29,9 +45,11 @@ class DiffusionVolume:
     attention_flops: float
     """With head dimensions padded as kernels pad them."""
     activation_bytes: float
-    """Traffic of element-wise operations apart from query and key normalisation."""
+    """Traffic of element-wise operations apart from what is done to queries and keys."""
     normalised_bytes: float
-    """One pass over queries or keys, summed over blocks that normalise them."""
+    """One pass over the queries or keys that are normalised, summed over blocks."""
+    rotated_bytes: float
+    """One pass over the queries or keys that are rotated to carry position, summed over blocks."""
     weight_bytes: float
     blocks: float
     """Blocks that latent tokens pass, weighted by the kernels that each launches."""
@@ -70,7 +88,12 @@ def latent_tokens(model: DiffusionArchitecture, height_px: int, width_px: int, f
 
 
 def diffusion_volume(
-    model: DiffusionArchitecture, height_px: int, width_px: int, frames: int, *, normalises: bool = True
+    model: DiffusionArchitecture,
+    height_px: int,
+    width_px: int,
+    frames: int,
+    *,
+    treatment: QueryTreatment = USUAL_TREATMENT,
 ) -> DiffusionVolume:
     """Return the compute volume of one sample of a diffusion transformer.
 
@@ -83,7 +106,7 @@ def diffusion_volume(
         height_px: Height of the output in pixels.
         width_px: Width of the output in pixels.
         frames: Frames; 1 for images.
-        normalises: Whether attention normalises queries and keys.
+        treatment: What is done to queries and keys.
 
     Valid for 16-bit weights without feature caching. Reference: arXiv 2212.09748; the models' published code.
     """
@@ -96,8 +119,12 @@ def diffusion_volume(
         linear_flops=sum(b.count * _linear(b, tokens, x, t) for b, tokens in groups),
         attention_flops=sum(b.count * _attention(b, tokens, x, t) for b, tokens in groups),
         activation_bytes=sum(b.count * _activation_bytes(b, tokens) for b, tokens in groups),
-        normalised_bytes=normalises
-        * sum(b.count * tokens * _inner(b) * BF16_BYTES * _calls(b) for b, tokens in groups),
+        normalised_bytes=sum(
+            _query_bytes(b, tokens, treatment.normalised, treatment.cross_normalised) for b, tokens in groups
+        ),
+        rotated_bytes=sum(
+            _query_bytes(b, tokens, treatment.rotated, treatment.cross_rotated) for b, tokens in groups
+        ),
         weight_bytes=BF16_BYTES * sum(b.count * _params(b) for b, _ in groups),
         blocks=sum(b.count * _kernels(b) for b, _ in latents),
         attention_calls=float(sum(b.count * _calls(b) for b, _ in latents)),
@@ -122,6 +149,12 @@ def _inner(block: DiffusionBlockGroup) -> float:
 
 def _calls(block: DiffusionBlockGroup) -> int:
     return 2 if block.extra_self_attention else 1
+
+
+def _query_bytes(block: DiffusionBlockGroup, tokens: float, own: bool, across: bool) -> float:
+    """Return one pass over queries or keys; cross-attention has queries of as many tokens, but few keys."""
+    passes = float(own * _calls(block)) + 0.5 * (across and block.cross_attention_dim is not None)
+    return block.count * tokens * _inner(block) * BF16_BYTES * passes
 
 
 def _params(block: DiffusionBlockGroup) -> float:

@@ -49,7 +49,8 @@ def diffusion_terms(rows: DiffusionRows, c: Values) -> DiffusionTerms:
     rows_each = samples * (v["latent_tokens"] / n + whole_text * v["joint"])
     saturation = physics.matrix_saturation(v["hidden_size"], rows_each, c["half_hidden"], c["half_rows"])
     attending = samples / n * np.sqrt(repeat) * v["attention_flops"]
-    passes = v["activation_bytes"] + c["normalisation_passes"] * v["normalised_bytes"]
+    treated = c["query_passes"] * (v["normalised_bytes"] + v["rotated_bytes"])
+    passes = v["activation_bytes"] + treated
     matrix = step_time.arithmetic_time(own * v["linear_flops"], gpu["peak"], c["matrix"] * saturation)
     attention = step_time.arithmetic_time(attending, gpu["peak"], c["attention"])
     elementwise = step_time.traffic_time(own * passes, gpu["bandwidth"], c["elementwise"])

@@ -13,9 +13,7 @@ DIFFUSION: tuple[Coefficient, ...] = (
     shared("half_hidden", 150.0, 0.2, "hidden size at which products reach half of that"),
     by_gpu("half_rows", 600.0, 0.24, "tokens on a GPU at which products reach half of that", GPU_SPREAD),
     by_gpu("elementwise", 0.60, 0.08, "share of bandwidth that element-wise operations reach", GPU_SPREAD),
-    shared(
-        "normalisation_passes", 60.0, 0.30, "passes over queries and keys to normalise and rotate them, unfused"
-    ),
+    shared("query_passes", 30.0, 0.30, "unfused passes to normalise queries and keys, and as many to rotate them"),
     by_gpu("launch_block", 3e-4, 0.2, "s of host time to launch a block", GPU_SPREAD),
     by_gpu("launch_step", 2e-3, 0.24, "s of host time per step outside blocks", GPU_SPREAD),
     shared("decode_image", 2.4e6, 0.24, "operations of the autoencoder per pixel of an image"),

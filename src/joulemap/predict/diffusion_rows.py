@@ -12,11 +12,22 @@ import polars as pl
 from joulemap.catalog import Catalog, DiffusionArchitecture, GpuModel
 from joulemap.physics.arrays import Floats
 from joulemap.physics.compute_volume import BF16_BYTES
-from joulemap.physics.diffusion import DiffusionVolume, diffusion_volume
+from joulemap.physics.diffusion import USUAL_TREATMENT, DiffusionVolume, QueryTreatment, diffusion_volume
 from joulemap.predict.frames import Index, coded, column_of, filled, floats_of, gpu_figures
 
-WITHOUT_QUERY_NORM = frozenset({"pixart-sigma"})
-"""Backbones whose attention does not normalise queries and keys (their published transformer configurations)."""
+QUERY_TREATMENT = {
+    "pixart-sigma": QueryTreatment(normalised=False, rotated=False),
+    "sd3.5-large": QueryTreatment(rotated=False),
+    "sd3.5-medium": QueryTreatment(rotated=False),
+    "cogvideox-2b": QueryTreatment(rotated=False),
+    "sana-1.5-1.6b": QueryTreatment(rotated=False, cross_normalised=True),
+    "sana-1.5-4.8b": QueryTreatment(rotated=False, cross_normalised=True),
+    "wan-2.1-1.3b": QueryTreatment(cross_normalised=True),
+    "wan-2.1-14b": QueryTreatment(cross_normalised=True),
+    "hunyuan-dit-1.2": QueryTreatment(cross_normalised=True, cross_rotated=True),
+}
+"""Backbones that do other than normalise and rotate in self-attention alone; source: Diffusers, the transformer
+classes that these models' configurations name (``qk_norm``, rotary embedding, of each attention)."""
 
 _VOLUME_FIELDS = tuple(f.name for f in fields(DiffusionVolume))
 
@@ -114,8 +125,8 @@ def _with_defaults(frame: pl.DataFrame, models: Mapping[str, DiffusionArchitectu
 
 
 def _volume(model: DiffusionArchitecture, height_px: int, width_px: int, frames: int) -> DiffusionVolume:
-    normalises = model.backbone not in WITHOUT_QUERY_NORM
-    return diffusion_volume(model, height_px, width_px, frames, normalises=normalises)
+    treatment = QUERY_TREATMENT.get(model.backbone, USUAL_TREATMENT)
+    return diffusion_volume(model, height_px, width_px, frames, treatment=treatment)
 
 
 def _weight_bytes(model: DiffusionArchitecture) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from joulemap.predict.coefficients import Coefficient, by_gpu, shared
 
-FORM_VERSION = 1
+FORM_VERSION = 2
 
 TASK_INPUT_TOKENS = {
     "gpqa": ("input_tokens_gpqa", 220.0, 0.10),

@@ -109,6 +109,18 @@ def decompose(
     return _by_form(frame, calibration, given, catalog, models, _decomposition_table)
 
 
+def predict_with_parts(
+    frame: pl.DataFrame,
+    calibration: Calibration | None = None,
+    given: pl.DataFrame | None = None,
+    *,
+    catalog: Catalog | None = None,
+    models: Models | None = None,
+) -> pl.DataFrame:
+    """Return the columns of :func:`predict_many` and of :func:`decompose` as one table, evaluated once."""
+    return _by_form(frame, calibration, given, catalog, models, _full_table)
+
+
 def _by_form(
     frame: pl.DataFrame,
     calibration: Calibration | None,
@@ -181,6 +193,12 @@ def _prediction_table(form: FormName, frame: pl.DataFrame, done: Evaluated) -> p
     basis = pl.when(pl.lit(between)).then(pl.lit(Basis.INTERPOLATED.value)).otherwise(pl.lit(Basis.MODELLED.value))
     beyond = pl.Series("beyond_ceiling", done.beyond_ceiling)
     return pl.DataFrame(columns).with_columns(basis.cast(names).alias("basis"), beyond)
+
+
+def _full_table(form: FormName, frame: pl.DataFrame, done: Evaluated) -> pl.DataFrame:
+    predicted = _prediction_table(form, frame, done)
+    parts = _decomposition_table(form, frame, done)
+    return predicted.hstack([c for c in parts if c.name not in predicted.columns])
 
 
 def _decomposition_table(form: FormName, frame: pl.DataFrame, done: Evaluated) -> pl.DataFrame:

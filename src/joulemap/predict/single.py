@@ -12,7 +12,7 @@ from joulemap.errors import InfeasibleError
 from joulemap.predict.calibration import Calibration
 from joulemap.predict.forms import FormName, Models, form_of
 from joulemap.predict.language import PARTS
-from joulemap.predict.predict import LATENTS, OUTCOMES, decompose, predict_many, shipped_calibration
+from joulemap.predict.predict import LATENTS, OUTCOMES, predict_many, predict_with_parts, shipped_calibration
 from joulemap.predict.prepare import DEFAULT_OUTPUT_TOKENS, prepare
 from joulemap.predict.served import own_precision
 from joulemap.records import Basis, Deployment, OutputUnit, Quantity, Workload
@@ -76,8 +76,7 @@ def predict(
     batch = batch_size or _operating_batch(frame, form, workload, deployment, fitted, facts, models, warnings)
     assumptions |= {} if batch_size else {"batch_size": f"{batch:.4g}"}
     frame = frame.with_columns(pl.lit(float(batch)).alias("batch_size"))
-    row = predict_many(frame, fitted, given, catalog=facts, models=models).row(0, named=True)
-    parts = decompose(frame, fitted, given, catalog=facts, models=models).row(0, named=True)
+    row = predict_with_parts(frame, fitted, given, catalog=facts, models=models).row(0, named=True)
     if row["beyond_ceiling"]:
         warnings.append(
             f"batch {batch:.4g} is beyond the ceiling of about {row['batch_ceiling']:.0f} that memory allows: "
@@ -102,9 +101,9 @@ def predict(
         ),
         quantities={name: _outcome(name, row, unit) for name in OUTCOMES[form]},
         latents={name: _latent(name, row) for name in LATENTS[form]},
-        step_time_s={n[len("step_") : -len("_s")]: v for n, v in parts.items() if n.startswith("step_")},
-        power_parts_w={part: parts[f"power_{part}_w"] for part in PARTS},
-        energy_parts_j={part: parts[f"energy_{part}_j"] for part in PARTS},
+        step_time_s={n[len("step_") : -len("_s")]: v for n, v in row.items() if n.startswith("step_")},
+        power_parts_w={part: row[f"power_{part}_w"] for part in PARTS},
+        energy_parts_j={part: row[f"energy_{part}_j"] for part in PARTS},
         assumptions=assumptions,
         warnings=tuple(warnings),
     )
