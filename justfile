@@ -18,6 +18,14 @@ format:
 test *words:
     uv run pytest {{ words }}
 
+# Measuring against a real vLLM on the CPU (scripts/make_engine_env.sh vllm makes its environment)
+test-vllm *words:
+    JOULEMAP_VLLM_PYTHON="${JOULEMAP_VLLM_PYTHON:-.venv-vllm/bin/python}" uv run pytest tests/integration/test_vllm.py {{ words }}
+
+# Models in process: transformers and diffusers (scripts/make_engine_env.sh torch makes the environment)
+test-torch *words:
+    "${JOULEMAP_TORCH_PYTHON:-.venv-torch/bin/python}" -m pytest tests/measure/in_process {{ words }}
+
 # Documentation into site/
 docs: cli-reference
     NO_MKDOCS_2_WARNING=1 uv run mkdocs build --strict
