@@ -34,13 +34,19 @@ QUICK = MockBehaviour(ttft_s=0.02, itl_s=0.005)
 
 
 def measured(
-    url: str, folder: Path, *, pace: Pace = PACE, hung_s: float = 60.0, open_loop: bool = False
+    url: str,
+    folder: Path,
+    *,
+    pace: Pace = PACE,
+    hung_s: float = 60.0,
+    open_loop: bool = False,
+    failures_in_a_row: int = 8,
 ) -> tuple[SessionResult, RunStore]:
     """Measure a server at one level with the assumed meter."""
     plan = LoadPlan(
         arrivals=OpenLoop(rate_per_s=20.0) if open_loop else ClosedLoop(concurrency=4),
         prompts=SyntheticPrompts(input_tokens=FixedLength(8), output_tokens=FixedLength(16)),
-        limits=Limits(stall_s=30.0, failures_in_a_row=8),
+        limits=Limits(stall_s=30.0, failures_in_a_row=failures_in_a_row),
     )
     store = open_store(folder / "store")
     journal = Journal(store.folder / "sessions")
@@ -95,15 +101,20 @@ def test_an_open_loop_has_no_full_batch(sound_server: MockServerProcess, tmp_pat
     assert run.measured.request_throughput_per_s == pytest.approx(20.0, rel=0.5)
 
 
-def test_a_server_killed_in_mid_run_is_named_and_its_windows_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("failures_in_a_row", [8, 64])
+def test_a_server_killed_in_mid_run_is_named_and_its_windows_are_kept(
+    tmp_path: Path, failures_in_a_row: int
+) -> None:
     pace = Pace(window_s=0.5, min_windows=40, max_windows=40, min_warm_up_s=0.2, max_warm_up_s=1.0)
     with MockServerProcess(QUICK) as server:
         killer = threading.Thread(target=kill_after_windows, args=(tmp_path / "store", server.pid))
         killer.start()
-        result, store = measured(server.url, tmp_path, pace=pace)
+        result, store = measured(server.url, tmp_path, pace=pace, failures_in_a_row=failures_in_a_row)
         killer.join()
     assert isinstance(result.error, ServerError)
     assert server.url in result.error.message
+    # With four streams, the client itself would give up after half a minute only.
+    assert failures_in_a_row == 8 or "died" in result.error.message
     (run,) = result.runs
     assert not run.validity.valid
     assert any("ended early" in reason for reason in run.validity.reasons)

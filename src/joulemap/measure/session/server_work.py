@@ -17,6 +17,11 @@ from joulemap.measure.session.work import Progress, Series, WorkDone
 
 HUNG_S = 60.0
 """Time without a single byte, with requests in flight and content seen before, after which a server has hung."""
+DEAD_S = 2.0
+"""Time without a single byte, with requests failing, after which a server that answered before has died; few
+streams that back off would take a minute to reach the client's own limit of failures."""
+DEAD_FAILURES = 4
+"""Failures within that time, at the least."""
 TOLERATED_FAILURES = 0.01
 """Share of failed requests above which a run is invalid: its load was not the one that was asked for."""
 RATIO_NEEDS = 2.0
@@ -54,6 +59,7 @@ class ServerWork:
         self._result: LoadResult | None = None
         self._lost: JoulemapError | None = None
         self._log = ProgressLog()
+        self._last_sign = (0.0, 0)
         self._counted_from: tuple[int, int, int] | None = None
         goal = plan.in_flight_target
         self.target_in_flight: float | None = None if goal is None else float(goal)
@@ -118,7 +124,19 @@ class ServerWork:
         if state.content_chunks and state.in_flight and silent_s > self._hung_s:
             msg = f"the server at {self._target.url} hangs: nothing came for {silent_s:.0f} s"
             return ServerError(msg, fix="look at the server's log")
-        return None
+        return self._death(state.last_arrival_s, state.failed, silent_s) if state.content_chunks else None
+
+    def _death(self, last_arrival_s: float, failed: int, silent_s: float) -> ServerError | None:
+        """Return that the server has died, if requests have failed without a byte for a while."""
+        if last_arrival_s > self._last_sign[0]:
+            self._last_sign = (last_arrival_s, failed)
+        failures = failed - self._last_sign[1]
+        if silent_s <= DEAD_S or failures < DEAD_FAILURES:
+            return None
+        msg = (
+            f"the server at {self._target.url} died: {failures} requests failed in {silent_s:.0f} s without a byte"
+        )
+        return ServerError(msg, fix="look at the server's log")
 
     def _ended(self) -> MeasurementError:
         self._collect()
