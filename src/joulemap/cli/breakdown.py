@@ -14,6 +14,9 @@ from joulemap.cli.runs import filtered
 from joulemap.diagnose.breakdown import Breakdown, BreakdownRow, By, Per, Statistic, breakdown
 from joulemap.store.selector import parse_selector, select
 
+_SPARE = ("runs", "models", "output/s/W", "J/output", "J/response", "tokens", "same models", "batch", "range")
+"""Headings that a narrow terminal does without, the first first; but what is compared stays."""
+
 
 def break_down(
     selector: str = "",
@@ -105,7 +108,8 @@ def _print_rows(result: Breakdown) -> None:
         "basis",
     ]
     rows = [_cells(row, result.compared, with_task=with_task) for row in result.rows]
-    print_table("", columns, rows, left=2 if with_task else 1)
+    spare = [name for name in _SPARE if name not in {compared, result.by}]
+    print_table("", columns, rows, left=2 if with_task else 1, spare=spare)
     note(
         "means over each model's configuration of least energy per output; range: lowest and highest of these; "
         "ratio: to the cheapest row; same models: the same over the models that both rows have"

@@ -55,18 +55,85 @@ def console() -> Console:
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 150)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Print a table: the first ``left`` columns flush left, the others (numbers) flush right."""
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    left: int = 1,
+    spare: Sequence[str] = (),
+) -> None:
+    """Print a table: the first ``left`` columns flush left, the others (numbers) flush right.
+
+    Names and numbers are never broken over two lines. On a terminal too narrow for them all, the columns named
+    in ``spare`` are left out, the first first, which a note says; on one narrower still, whole lines wrap.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    out = console()
+    kept = list(range(len(columns)))
+    dropped: list[str] = []
+    narrowest = [_least_width(column, [row[i] for row in rows], i < left) for i, column in enumerate(columns)]
+    for name in spare if out.is_terminal else ():
+        if _table_width([narrowest[i] for i in kept]) <= out.width:
+            break
+        kept = [i for i in kept if columns[i] != name]
+        dropped.append(name)
+    widths = _fitted(
+        [max(_width(text) for text in (columns[i], *(row[i] for row in rows))) for i in kept],
+        [narrowest[i] for i in kept],
+        out.width,
+    )
     table = Table(title=Text(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if position < left else "right", overflow="fold")
+    for i, width in zip(kept, widths, strict=True):
+        heading = _folded_name(columns[i], width)
+        table.add_column(Text(heading), justify="left" if i < left else "right", width=width, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+        table.add_row(*(Text(row[i]) for i in kept))
+    if dropped:
+        note(f"left out, for {out.width} columns are too narrow: {', '.join(dropped)}")
+    out.width = max(out.width, _table_width(widths))
+    out.print(table)
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.splitlines()), default=0)
+
+
+def _least_width(heading: str, cells: Sequence[str], is_text: bool) -> int:
+    """Return how narrow a column can be: texts fold between words, headings at underscores too, numbers nowhere."""
+    words = [word for cell in cells for word in (cell.split() if is_text else cell.splitlines())]
+    return max(map(len, [*heading.replace("_", "_ ").split(), *words]), default=0)
+
+
+def _table_width(widths: Sequence[int]) -> int:
+    """Return the width of the table: two blanks and a divider between columns, one blank at each edge."""
+    return sum(widths) + 3 * (len(widths) - 1) + 2
+
+
+def _fitted(natural: Sequence[int], least: Sequence[int], available: int) -> list[int]:
+    """Narrow the widest columns first until the table fits, or nothing can be narrowed further."""
+    widths = list(natural)
+    while _table_width(widths) > available:
+        widest = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]), default=None)
+        if widest is None or widths[widest] <= least[widest]:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _folded_name(name: str, width: int) -> str:
+    """Return a heading with breaks at its underscores where it is wider than its column."""
+    if len(name) <= width or "_" not in name:
+        return name
+    lines = [""]
+    for piece in name.replace("_", "_ ").split():
+        if len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
 
 
 def figure(value: float | None, digits: int = 3) -> str:

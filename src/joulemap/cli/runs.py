@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from joulemap.cli.output import Common, figure, note, print_json, print_table
 from joulemap.errors import UnknownNameError, UsageError
+from joulemap.records import Basis
 from joulemap.store.export import export_runs, to_records
 from joulemap.store.schema import COLUMNS
 from joulemap.store.selector import BATCH_CEILING, Selector, condition, parse_selector
@@ -29,6 +30,10 @@ TABLE_COLUMNS = {
     "itl_median_s": "ITL s",
 }
 """Columns of the console table, with their headings."""
+ENERGY_IS = "energy is"
+"""Heading of the basis of a row's energies."""
+_SPARE = ("ITL s", "precision", "J/response", "ceiling", "W", "GPUs")
+"""Headings that a narrow terminal does without, the first first."""
 _ROWS_SHOWN = 40
 
 
@@ -80,8 +85,12 @@ def list_runs(
         names = chosen or list(TABLE_COLUMNS)
         # A model without a nickname shows under its id.
         table = shown.with_columns(nickname=pl.coalesce("nickname", "model_id")).select(names)
+        headings = [TABLE_COLUMNS.get(name, name) for name in names]
         rows = [[_cell(value) for value in row] for row in table.iter_rows()]
-        print_table("", [TABLE_COLUMNS.get(name, name) for name in names], rows, left=3)
+        if chosen is None:
+            headings.append(ENERGY_IS)
+            rows = [[*row, basis] for row, basis in zip(rows, _energy_basis(shown), strict=True)]
+        print_table("", headings, rows, left=3, spare=() if chosen else _SPARE)
         rest = found.height - shown.height
         more = f" ({rest} more: --limit {found.height}, --json or -o FILE)" if rest else ""
         note(f"{found.height} of {frame.height} runs{more}")
@@ -116,6 +125,13 @@ def _check(column: str) -> None:
     if column not in COLUMNS:
         kind = "column"
         raise UnknownNameError(kind, column, COLUMNS)
+
+
+def _energy_basis(frame: pl.DataFrame) -> list[str]:
+    """Return what each run's energy per output rests on; a run says so only where it is not measured."""
+    told = pl.col("annotations").str.json_path_match("$.basis.energy_per_output_j").fill_null(Basis.MEASURED.value)
+    basis = pl.when(pl.col("energy_per_output_j").is_null()).then(pl.lit("–")).otherwise(told)
+    return frame.select(basis).to_series().to_list()
 
 
 def _cell(value: object) -> str:
