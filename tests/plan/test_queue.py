@@ -60,8 +60,10 @@ def test_mmc(servers: int, rate: float) -> None:
 
 @pytest.mark.parametrize("rate", [0.5, 0.8])
 def test_md1(rate: float) -> None:
-    run = simulate_queue(poisson(rate), np.ones(REQUESTS), [replica([1.0])])
-    assert waits(run).mean() == pytest.approx(rate / (2 * (1 - rate)), rel=0.04)
+    # At this load waits are so correlated that the mean of 400,000 has a relative deviation of about 1.7 %.
+    many = 400_000
+    run = simulate_queue(poisson(rate, many), np.ones(many), [replica([1.0])])
+    assert waits(run).mean() == pytest.approx(rate / (2 * (1 - rate)), rel=0.06)
 
 
 @pytest.mark.parametrize("work", ["exponential", "constant"])
