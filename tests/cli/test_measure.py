@@ -69,7 +69,7 @@ def session_of(stderr: str) -> str:
 
 def test_the_embedded_engine_is_measured_and_diagnosed_in_less_than_a_minute(tmp_path: Path) -> None:
     begin_s = time.monotonic()
-    done = run("measure", "--store", str(tmp_path), "--concurrency", "1,4", "--duration", "8")
+    done = run("measure", "--store", str(tmp_path), "--concurrency", "1,4", "--windows", "3", "--warm-up", "2")
     took_s = time.monotonic() - begin_s
     assert done.returncode == 0, done.stderr
     assert took_s < 60.0
@@ -169,7 +169,7 @@ def test_a_recording_is_what_the_replay_meter_plays(tmp_path: Path) -> None:
     with MockServerProcess(QUICK) as server:
         done = run(
             "record",
-            *("-o", str(folder), "--duration", "3", "--meter", "assumed"),
+            *("-o", str(folder), "--duration", "1.5", "--meter", "assumed"),
             *("--metrics-url", f"{server.url}/metrics"),
         )
     assert done.returncode == 0, done.stderr
