@@ -11,18 +11,15 @@ import polars as pl
 from joulemap.catalog import Catalog
 from joulemap.errors import InfeasibleError
 from joulemap.plan.candidates import Candidates, candidates, weakest_of
-from joulemap.plan.milp import GAP, TIME_LIMIT_S, Solution, duals, solve
+from joulemap.plan.marginals import Marginal, find_marginals
+from joulemap.plan.milp import GAP, TIME_LIMIT_S, Solution, solve
 from joulemap.plan.peaks import solve_with_peaks
-from joulemap.plan.problem import Problem, gpus_used, site_power_w
+from joulemap.plan.problem import gpus_used, site_power_w
 from joulemap.plan.relaxation import Relaxed, smallest_relaxation
 from joulemap.plan.spec import PlanSpec, at_hour
 from joulemap.predict.calibration import Calibration
 from joulemap.records import Basis, Quantity
 from joulemap.units import J_PER_KWH, S_PER_HOUR, W_PER_KW
-
-RESOLVABLE = 2_000
-"""Placements × hours up to which the worth of one more kW or GPU is found by solving again."""
-MARGINAL_GAP = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +76,6 @@ class SitePower:
     planned_power_w: float
     """As counted against the cap; never above it."""
     expected_power_w: Quantity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marginal:
-    """What one more of a resource would be worth, over the whole plan."""
-
-    site: str
-    resource: str
-    """``power`` (one kW) or a GPU model (one GPU)."""
-    value_per_unit: float | None
-    """Found by solving again with one more; ``None`` where the plan is too large for that."""
-    value_per_unit_relaxed: float | None
-    """If replicas need not be whole: the dual of the linear relaxation; ``None`` unless value is the objective."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -180,9 +164,7 @@ def plan_fleet(
         if not serve_all or "within the power caps" not in error.message:
             raise
         raise _with_relaxation(spec, found, error) from error
-    return _plan(
-        spec, found, solution, _marginals(spec, found, solution, time_limit_s=time_limit_s) if marginals else ()
-    )
+    return _plan(spec, found, solution, find_marginals(spec, found, time_limit_s=time_limit_s) if marginals else ())
 
 
 def _solved(spec: PlanSpec, found: Candidates, *, serve_all: bool, gap: float, time_limit_s: float) -> Solution:
@@ -408,53 +390,3 @@ def _binding(spec: PlanSpec, found: Candidates, solution: Solution) -> tuple[str
         name if len(at) == spec.hours else f"{name} in {len(at)} of {spec.hours} hours"
         for name, at in hours.items()
     )
-
-
-def _marginals(
-    spec: PlanSpec, found: Candidates, solution: Solution, *, time_limit_s: float
-) -> tuple[Marginal, ...]:
-    problem = found.problem
-    if problem.placements == 0:
-        return ()
-    by_value = spec.objective == "value"
-    dual = duals(problem) if by_value else None
-    resolvable = problem.placements * problem.periods <= RESOLVABLE and spec.power in ("mean", "rated")
-    base = (
-        solve(problem, serve_all=not by_value, gap=MARGINAL_GAP, time_limit_s=time_limit_s) if resolvable else None
-    )
-    del solution
-
-    def gained(raised: Problem) -> float | None:
-        if base is None:
-            return None
-        more = solve(raised, serve_all=not by_value, gap=MARGINAL_GAP, time_limit_s=time_limit_s)
-        return max((more.value - base.value) if by_value else (base.value - more.value), 0.0)
-
-    made = []
-    for s, site in enumerate(spec.sites):
-        one = np.zeros_like(problem.cap_w)
-        one[s] = W_PER_KW
-        dual_w = None if dual is None else float(dual.value_per_w[s].sum() * W_PER_KW)
-        made.append(
-            Marginal(
-                site=site.name,
-                resource="power",
-                value_per_unit=gained(replace(problem, cap_w=problem.cap_w + one)),
-                value_per_unit_relaxed=dual_w,
-            )
-        )
-    for k, (name, gpu) in enumerate(found.pool_names):
-        if np.isinf(problem.pool_gpus[k]):
-            continue
-        more = problem.pool_gpus.copy()
-        more[k] += 1
-        dual_gpu = None if dual is None else float(dual.value_per_gpu[k].sum())
-        made.append(
-            Marginal(
-                site=name,
-                resource=gpu,
-                value_per_unit=gained(replace(problem, pool_gpus=more)),
-                value_per_unit_relaxed=dual_gpu,
-            )
-        )
-    return tuple(made)
