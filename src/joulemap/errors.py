@@ -132,6 +132,11 @@ class EnvironmentLacksError(JoulemapError):
     exit_code = EXIT_ENVIRONMENT
 
 
+def install_extra(extra: str) -> str:
+    """Return the command that installs an extra of joulemap."""
+    return f"pip install 'joulemap[{extra}]'   (in a checkout: uv sync --extra {extra})"
+
+
 class MissingExtraError(EnvironmentLacksError):
     """An optional dependency that is not installed.
 
@@ -144,7 +149,7 @@ class MissingExtraError(EnvironmentLacksError):
     def __init__(self, extra: str, needed_for: str, module: str) -> None:
         super().__init__(
             f"{needed_for} needs the optional dependency {module!r}, which is not installed",
-            fix=f"pip install 'joulemap[{extra}]'   (in a checkout: uv sync --extra {extra})",
+            fix=install_extra(extra),
         )
         self.extra = extra
 

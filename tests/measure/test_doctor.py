@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from joulemap.cli.doctor import show_examination
-from joulemap.errors import EnvironmentLacksError, MeterError
+from joulemap.errors import EnvironmentLacksError, MeterError, install_extra
 from joulemap.measure.doctor import Check, Examination, State, Surroundings, examine_machine
 from joulemap.measure.meters.apple import AppleMeter
 from joulemap.measure.meters.assumed import AssumedMeter
@@ -146,7 +146,7 @@ def test_open_files_are_enough_for_all_streams(
 def test_libraries_that_are_missing_name_their_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(util, "find_spec", lambda _name: None)
     found = check(examine_machine(surroundings(tmp_path)), "diffusers")
-    assert (found.state, found.fix) == (State.ABSENT, "pip install 'joulemap[diffusers]'")
+    assert (found.state, found.fix) == (State.ABSENT, install_extra("diffusers"))
 
 
 def test_every_limit_has_a_way_out_or_is_inherent() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from joulemap.errors import JoulemapError
+from joulemap.errors import JoulemapError, install_extra
 from joulemap.measure.activity.choice import choose_activity
 from joulemap.measure.meters.choice import DETECTED, MeterOpener, MeterOptions, meter_openers
 from joulemap.measure.meters.meter import Meter
@@ -178,19 +178,19 @@ LIBRARIES = (
         module="torch",
         distribution="torch",
         purpose="models in process (--diffusers, --transformers)",
-        fix="pip install 'joulemap[transformers]'",
+        fix=install_extra("transformers"),
     ),
     _Library(
         module="diffusers",
         distribution="diffusers",
         purpose="image and video pipelines in process (--diffusers)",
-        fix="pip install 'joulemap[diffusers]'",
+        fix=install_extra("diffusers"),
     ),
     _Library(
         module="transformers",
         distribution="transformers",
         purpose="language models in process (--transformers)",
-        fix="pip install 'joulemap[transformers]'",
+        fix=install_extra("transformers"),
     ),
 )
 
