@@ -10,7 +10,7 @@ from joulemap.errors import InputError
 from joulemap.predict.calibration import Calibration, calibrate, default_calibration
 from joulemap.predict.fit import fit_vector
 from joulemap.predict.forms import layout
-from joulemap.predict.language_form import LANGUAGE
+from joulemap.predict.language_form import FORM_VERSION, LANGUAGE
 from joulemap.predict.predict import predict_many
 
 
@@ -57,7 +57,7 @@ def test_a_file_that_is_no_calibration_says_so(tmp_path: Path, text: str) -> Non
 def test_another_form_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     default_calibration().save(path)
-    path.write_text(path.read_text().replace('"form_version":1', '"form_version":999', 1))
+    path.write_text(path.read_text().replace(f'"form_version":{FORM_VERSION}', '"form_version":999', 1))
     with pytest.raises(InputError, match="form version 999"):
         Calibration.load(path)
 
