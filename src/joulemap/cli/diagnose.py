@@ -1,23 +1,47 @@
-"""``joulemap diagnose RUN``."""
+"""``joulemap diagnose RUN``, or the options of a configuration that nobody ran."""
 
 from __future__ import annotations
 
 from joulemap.cli.output import Common, console, figure, note, print_json, print_table
+from joulemap.cli.predict import System, Work, check_demand, deployment_of, workload_of
+from joulemap.diagnose.configuration import diagnose_configuration
 from joulemap.diagnose.diagnose import diagnose
 from joulemap.diagnose.diagnosis import Change, Diagnosis
+from joulemap.errors import UsageError
 
 _FINDINGS_SHOWN = 4
 
 
-def diagnose_run(run: str, /, *, common: Common | None = None) -> None:
-    """Say where a run's joules went, what bound it, and what to change.
+def diagnose_run(
+    run: str | None = None,
+    /,
+    *,
+    system: System | None = None,
+    work: Work | None = None,
+    common: Common | None = None,
+) -> None:
+    """Say where the joules of a run, or of a configuration that nobody ran, go, what binds it, and what to change.
 
     Args:
         run: A run id (its beginning is enough), or a selector that names one run.
+        system: Instead of a run: model, GPUs, precision, parallelism.
+        work: With these: task or lengths, and batch, concurrency or rate.
         common: Store and output.
     """
     options = common or Common()
-    diagnosis = diagnose(run, store=options.open())
+    if run is not None and (system is not None or work is not None):
+        msg = f"both the run {run!r} and options of a configuration are given"
+        raise UsageError(msg, fix="name a run, or --model and --gpu, not both")
+    if run is not None:
+        diagnosis = diagnose(run, store=options.open())
+    elif system is not None:
+        asked = work or Work()
+        check_demand(asked)
+        deployment, models = deployment_of(system)
+        diagnosis = diagnose_configuration(workload_of(asked), deployment, batch_size=asked.batch, models=models)
+    else:
+        msg = "neither a run nor a configuration is given"
+        raise UsageError(msg, fix="joulemap diagnose RUN, or joulemap diagnose --model MODEL --gpu GPU")
     if options.json:
         print_json(diagnosis.to_json())
     else:
@@ -30,11 +54,9 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     unit = f"J/{diagnosis.output_unit}"
     out.print(f"{diagnosis.label}  [{diagnosis.run_id or 'not measured'}]\n")
     total, ideal = diagnosis.total_j_per_output, diagnosis.ideal_j_per_output
-    out.print(
-        f"{figure(total)} {unit} ({diagnosis.total_basis.value}), bound by {diagnosis.bound_by.value}", end=""
-    )
+    out.print(f"{figure(total)} {unit} ({diagnosis.total_basis.value}), {_bound(diagnosis)}", end="")
     following = f", before {diagnosis.next_bound.value}" if diagnosis.next_bound else ""
-    out.print(f" (margin {diagnosis.bound_margin:.2f}x{following})")
+    out.print(f" (margin {diagnosis.bound_margin:.2f}x{following})" if diagnosis.bound_by else "")
     steps = " · ".join(f"{f.ratio:.2f}x {f.name}" for f in diagnosis.above_ideal if abs(f.ratio - 1) >= 0.005)
     out.print(f"{total / ideal:.1f}x above the ideal of {figure(ideal)} {unit}: {steps or 'nothing between'}")
     rows = [
@@ -72,6 +94,10 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         out.print("nothing stands out.")
     for text in diagnosis.notes:
         note(f"note: {text}")
+
+
+def _bound(diagnosis: Diagnosis) -> str:
+    return f"bound by {diagnosis.bound_by.value}" if diagnosis.bound_by else "bound by nothing that shows"
 
 
 def _bought(change: Change) -> str:

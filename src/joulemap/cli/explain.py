@@ -19,6 +19,7 @@ def explain_pair(
     /,
     *,
     quantity: Annotated[str | None, Parameter(name="--quantity")] = None,
+    measured_only: Annotated[bool, Parameter(name="--measured-only", negative="")] = False,
     common: Common | None = None,
 ) -> None:
     """Explain why run A costs more (or less) energy than run B, as factors that multiply to the measured ratio.
@@ -28,10 +29,11 @@ def explain_pair(
         b: The run to compare with, likewise.
         quantity: What to compare: energy_per_request_j (default), energy_per_output_j, power_w,
             itl_median_s, latency_median_s or output_throughput_per_s.
+        measured_only: Leave knobs that changed together as one factor, instead of letting the model divide it.
         common: Store and output.
     """
     options = common or Common()
-    explanation = explain(a, b, store=options.open(), quantity=quantity)
+    explanation = explain(a, b, store=options.open(), quantity=quantity, measured_only=measured_only)
     if options.json:
         print_json(explanation.to_json())
         return

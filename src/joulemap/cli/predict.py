@@ -108,6 +108,24 @@ def _estimate(system: System, work: Work, runs: pl.DataFrame | None, calibration
     from joulemap.predict.calibration import Calibration
     from joulemap.predict.single import predict
 
+    deployment, models = deployment_of(system)
+    check_demand(work)
+    return predict(
+        workload_of(work),
+        deployment,
+        batch_size=work.batch,
+        calibration=None if calibration is None else Calibration.load(calibration),
+        given=runs,
+        models=models,
+    )
+
+
+def deployment_of(system: System) -> tuple[Deployment, dict[str, ModelArchitecture]]:
+    """Return what serves, and the architecture that a config.json describes.
+
+    Raises:
+        InputError: The config.json cannot be read.
+    """
     models: dict[str, ModelArchitecture] = {}
     name = system.model
     if name.endswith(".json") or Path(name).is_dir():
@@ -116,10 +134,6 @@ def _estimate(system: System, work: Work, runs: pl.DataFrame | None, calibration
         model = architecture_from_hf_config(Path(name))
         name = model.id
         models = {name: model}
-    for option, value in (("--batch", work.batch), ("--rate", work.rate), ("--concurrency", work.concurrency)):
-        if value is not None and not value > 0:
-            msg = f"{option} must be positive, not {value:g}"
-            raise UsageError(msg, fix=f"give {option} a value above 0")
     deployment = Deployment(
         model_id=name,
         gpu_model=system.gpu,
@@ -130,17 +144,28 @@ def _estimate(system: System, work: Work, runs: pl.DataFrame | None, calibration
         data_parallel=system.data_parallel,
         max_num_seqs=system.max_num_seqs,
     )
-    return predict(
-        _workload(work),
-        deployment,
-        batch_size=work.batch,
-        calibration=None if calibration is None else Calibration.load(calibration),
-        given=runs,
-        models=models,
-    )
+    return deployment, models
 
 
-def _workload(work: Work) -> Workload:
+def check_demand(work: Work) -> None:
+    """Refuse a batch, rate or concurrency that is not positive.
+
+    Raises:
+        UsageError: One is not.
+    """
+    for option, value in (("--batch", work.batch), ("--rate", work.rate), ("--concurrency", work.concurrency)):
+        if value is not None and not value > 0:
+            msg = f"{option} must be positive, not {value:g}"
+            raise UsageError(msg, fix=f"give {option} a value above 0")
+
+
+def workload_of(work: Work) -> Workload:
+    """Return what is asked of a system.
+
+    Raises:
+        UsageError: A length is no number.
+        InputError: A file of lengths cannot be read.
+    """
     workload = Workload(
         mean_input_tokens=None if work.input_tokens is None else _tokens(work.input_tokens, "--input-tokens"),
         max_concurrency=work.concurrency,

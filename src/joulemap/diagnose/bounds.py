@@ -32,9 +32,9 @@ UNSATURATED = 1.15
 """Gain of a doubled batch from which a curve is not saturated."""
 STARVED = 0.3
 """Share of a step spent waiting from which the host is the cause, and the batch its effect."""
-UPSTREAM = {"batch": 1.15, "host": 1.3}
-"""By how much a cause is preferred to its effects: waiting for the host comes before the batch, which it holds
-down, and the batch before the traffic and arithmetic that it is spread over."""
+BATCH_UPSTREAM = 1.15
+"""By how much the batch is preferred to the traffic and arithmetic that it is spread over: a cause to its effects.
+Waiting for the host, which holds the batch down, is preferred by one plus the share of the step that it takes."""
 WITHIN_REACH = 0.3
 """A sweep that ended at this share of the modelled ceiling or more may have ended for want of memory."""
 WAITED = 0.15
@@ -103,15 +103,17 @@ def bounds_of(modelled: Modelled, measured: Measurement, times: Times, seen: See
     )
     gains[ORDER.index(Bound.IMBALANCE)] = _imbalance_gain(modelled, now)
     gains = np.maximum(gains, 1.0)
+    starved = times.starved_s > STARVED * measured.step_s
     holders = batch_holder(modelled, measured, times, seen)
-    batch_gains = np.maximum(_batch_gain(modelled, now, seen), 1.0)
+    batch_gains = np.maximum(_batch_gain(modelled, now, seen, starved), 1.0)
+    waiting_j = static_power(modelled.terms, measured) * times.starved_s / measured.outputs_per_step
+    batch_gains = _beside_waiting(batch_gains, np.clip(waiting_j / measured.energy_j, 0.0, 1.0))
     for run, (holder, gain) in enumerate(zip(holders, batch_gains, strict=True)):
         gains[ORDER.index(holder), run] = max(gain, gains[ORDER.index(holder), run])
-    starved = times.starved_s > STARVED * measured.step_s
     preference = np.ones_like(gains)
     for bound in BATCH_BOUNDS:
-        preference[ORDER.index(bound)] = np.where(batch_gains >= UNSATURATED, UPSTREAM["batch"], 1.0)
-    preference[ORDER.index(Bound.HOST)] = np.where(starved, UPSTREAM["host"], 1.0)
+        preference[ORDER.index(bound)] = np.where(batch_gains >= UNSATURATED, BATCH_UPSTREAM, 1.0)
+    preference[ORDER.index(Bound.HOST)] = np.where(starved, 1.0 + times.starved_s / measured.step_s, 1.0)
     return Bounds(
         gain_ratio=gains, ranked_ratio=gains * preference, batch_gain_ratio=batch_gains, batch_holder=holders
     )
@@ -151,16 +153,24 @@ def batch_holder(modelled: Modelled, measured: Measurement, times: Times, seen: 
     return holders
 
 
-def _batch_gain(modelled: Modelled, now: Floats, seen: SeenOfBatch) -> Floats:
+def _batch_gain(modelled: Modelled, now: Floats, seen: SeenOfBatch, waits: NDArray[np.bool_]) -> Floats:
     """Return the gain of twice the batch: measured where a larger batch was, else the model's.
 
     Doubling the batch again cannot save more than doubling it last did: weights and static power are shared by ever
-    more requests, so that curves flatten. A measured last step therefore bounds the model's.
+    more requests, so that curves flatten. A measured last step therefore bounds the model's. Neighbours of a run
+    that waits for its host may not have waited: they tell no more than the model.
     """
     doubled = modelled.with_batch(np.asarray(modelled.rows.rows.batch) * TWOFOLD)
     modelled_gain = now / energy_per_output(doubled.terms(modelled.calibration.vector))
     bounded = np.fmin(modelled_gain, seen.gain_below_ratio)
-    return np.where(np.isnan(seen.gain_above_ratio), bounded, seen.gain_above_ratio)
+    above = np.where(waits, np.fmin(modelled_gain, seen.gain_above_ratio), seen.gain_above_ratio)
+    return np.where(np.isnan(seen.gain_above_ratio), bounded, above)
+
+
+def _beside_waiting(gains: Floats, waiting_share: Floats) -> Floats:
+    """Return gains of a batch that leave alone what is spent on waiting: more requests do not quicken a host."""
+    saved = (1.0 - waiting_share) * (1.0 - 1.0 / gains)
+    return np.asarray(1.0 / (1.0 - saved))
 
 
 def _imbalance_gain(modelled: Modelled, now: Floats) -> Floats:

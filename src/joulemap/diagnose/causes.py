@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from joulemap.diagnose.path import Step, Stop
@@ -12,15 +13,18 @@ _FILLED = 0.85
 """A run whose achieved batch is below this share of its ceiling did not fill it."""
 
 
-def cause_of(step: Step, a: Mapping[str, Any], b: Mapping[str, Any], ratio: float) -> str:
+def cause_of(step: Step, a: Mapping[str, Any], b: Mapping[str, Any], ratio: float, knob: str | None = None) -> str:
     """Return what a step changed and why that costs or saves energy, with the values on both sides.
 
     Args:
         step: The step, from nearer run ``b`` to nearer run ``a``.
         a: The run to explain.
         b: The run to compare with.
-        ratio: The factor of the step.
+        ratio: The factor of the step, or of the knob.
+        knob: One of the step's knobs, if only that is meant.
     """
+    if knob is not None:
+        return _WORDS[knob](replace(step, knobs=(knob,)), a, b, ratio)
     words = [_WORDS[knob](step, a, b, ratio) for knob in step.knobs]
     if len(words) > 1:
         words.append("these changed together: nothing between was measured")

@@ -97,13 +97,19 @@ def with_batches(frame: pl.DataFrame) -> pl.DataFrame:
     """
     inferred = pl.col("output_throughput_per_s") * pl.coalesce("tpot_mean_s", "itl_mean_s", "itl_median_s")
     lacking = pl.col("batch_size").is_null() & (pl.col("output_unit") == "token") & (inferred > 0)
-    note = pl.lit(json.dumps({"basis": {"batch_size": Basis.MODELLED.value}}))
     if not frame.select(lacking.any()).item():
         return frame
+    told = pl.col("annotations").map_elements(_batch_is_modelled, return_dtype=pl.String, skip_nulls=False)
     return frame.with_columns(
         batch_size=pl.when(lacking).then(inferred).otherwise("batch_size"),
-        annotations=pl.when(lacking & pl.col("annotations").is_null()).then(note).otherwise("annotations"),
+        annotations=pl.when(lacking).then(told).otherwise("annotations"),
     )
+
+
+def _batch_is_modelled(annotations: str | None) -> str:
+    """Return annotations that say of the batch that it was inferred."""
+    stated: dict[str, dict[str, Any]] = json.loads(annotations) if annotations else {}
+    return json.dumps(stated | {"basis": stated.get("basis", {}) | {"batch_size": Basis.MODELLED.value}})
 
 
 def measurement_of(frame: pl.DataFrame) -> Measurement:
@@ -197,6 +203,10 @@ def _with_modelled_time(measured: Measurement, modelled: Modelled) -> Measuremen
     return replace(measured, step_s=step_s, power_w=power_w)
 
 
+WORTH_TELLING = 1.005
+"""Excess of the modelled parts over the measurement from which a note says so."""
+
+
 def _parts(ledger: Ledger, run: int, total_j: float, basis: Basis) -> tuple[LedgerPart, ...]:
     values = ledger.parts_j[:, run].tolist()
     # Rounding in the sums is put right in the largest part, so that the ledger is exact.
@@ -226,7 +236,7 @@ def _ceiling_words(holder: str) -> str:
 
 def _notes(row: Mapping[str, Any], excess: float) -> tuple[str, ...]:
     notes = []
-    if excess > 1.0:
+    if excess > WORTH_TELLING:
         notes.append(f"the modelled parts came to {excess:.2f}x the measured energy and were scaled down together")
     if not row["output_throughput_per_s"] and not row["power_w"]:
         notes.append("neither power nor throughput was measured: the model's time of a step divides the energy")

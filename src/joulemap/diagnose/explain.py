@@ -1,4 +1,4 @@
-"""Why does A cost more energy than B? From measured runs alone."""
+"""Why does A cost more energy than B? From measured runs; from the model where none lie between."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from joulemap.diagnose.attribution import Attribution, attribute
 from joulemap.diagnose.causes import cause_of
 from joulemap.diagnose.explanation import Explanation, Factor
 from joulemap.diagnose.path import Step, Stop, find_path
@@ -30,6 +31,8 @@ QUANTITIES = (
 """What can be explained; the first that both runs have is the default."""
 
 _Z90 = 1.645
+NOTEWORTHY = 1.02
+"""Unexplained ratio from which a note says where it comes from."""
 _WORK_COLUMNS = {
     "steps": ("inference_steps", "denoising steps"),
     "pixels": ("pixels", "pixels per frame"),
@@ -44,17 +47,20 @@ def explain(
     *,
     store: RunStore | None = None,
     quantity: str | None = None,
+    measured_only: bool = False,
 ) -> Explanation:
     """Explain why run ``a`` has a multiple of run ``b``'s energy.
 
     The ratio is split into output length (or, for diffusion, steps, pixels and frames) and then, at equal
-    output, into one factor for each knob that differs, read off configurations that were measured.
+    output, into one factor for each knob that differs, read off configurations that were measured. Where knobs
+    changed together and nothing between was measured, the model divides their common factor among them.
 
     Args:
         a: A run id, a selector, or a row of the run table.
         b: Likewise.
         store: The run store; the default one if ``None``.
         quantity: One of ``QUANTITIES``; by default energy per response.
+        measured_only: Leave knobs that changed together one factor, and let no model take part.
 
     Raises:
         UsageError: The quantity is unknown, or one of the runs does not have it.
@@ -62,7 +68,8 @@ def explain(
     """
     runs = store if store is not None else open_store()
     row_a, row_b = (find_run(runs, reference) if isinstance(reference, str) else reference for reference in (a, b))
-    return explain_rows(row_a, row_b, curves=Curves(runs.non_empty_frame()), quantity=quantity)
+    curves = Curves(runs.non_empty_frame())
+    return explain_rows(row_a, row_b, curves=curves, quantity=quantity, measured_only=measured_only)
 
 
 def explain_rows(
@@ -71,6 +78,7 @@ def explain_rows(
     *,
     curves: Curves,
     quantity: str | None = None,
+    measured_only: bool = False,
 ) -> Explanation:
     """Explain two rows of the run table; see :func:`explain`."""
     pair = pl.DataFrame([row_a, row_b], schema=COLUMNS, strict=False)
@@ -81,7 +89,7 @@ def explain_rows(
     factors = list(_work_factors(a, b, chosen)) if tokens[0] == tokens[1] else []
     curve_quantity = "energy_per_output_j" if chosen == "energy_per_request_j" else chosen
     if tokens[0] == tokens[1]:
-        factors += _knob_factors(curves, a, b, curve_quantity)
+        factors += _knob_factors(curves, a, b, curve_quantity, measured_only=measured_only)
     else:
         factors.append(_other_output(a, b, ratio))
     explained = math.prod(f.ratio for f in factors)
@@ -97,7 +105,7 @@ def explain_rows(
         ratio=ratio,
         factors=tuple(factors),
         unexplained_ratio=ratio / explained,
-        notes=tuple(_notes(a, b)),
+        notes=(*_notes(a, b), *_unexplained_notes(ratio / explained)),
     )
 
 
@@ -141,26 +149,58 @@ def _work_factors(a: Mapping[str, Any], b: Mapping[str, Any], quantity: str) -> 
         yield Factor(name=name, cause=cause, ratio=ratio, basis=Basis.MEASURED, evidence=evidence)
 
 
-def _knob_factors(curves: Curves, a: Mapping[str, Any], b: Mapping[str, Any], quantity: str) -> list[Factor]:
-    """Return one factor a step of the path, in causal order."""
-    steps = find_path(curves, a, b, quantity)
-    factors = []
-    for step in sorted(steps, key=lambda s: _ORDER[s.knobs[0]]):
+def _knob_factors(
+    curves: Curves, a: Mapping[str, Any], b: Mapping[str, Any], quantity: str, *, measured_only: bool
+) -> list[Factor]:
+    """Return one factor a knob where the path or the model tells them apart, in causal order."""
+    factors: list[tuple[int, Factor]] = []
+    for step in find_path(curves, a, b, quantity):
         ratio = step.after.value.value / step.before.value.value
+        divided = None if measured_only or len(step.knobs) == 1 else attribute(step, ratio, quantity)
+        if divided is not None:
+            factors += _modelled_factors(step, a, b, divided)
+            continue
         low, high = _interval(curves, step, quantity, ratio)
         factors.append(
-            Factor(
-                name="_and_".join(_FACTOR_NAMES[k] for k in step.knobs),
-                cause=cause_of(step, a, b, ratio),
-                ratio=ratio,
-                basis=weakest(step.before.value.basis, step.after.value.basis),
-                evidence=tuple(dict.fromkeys((*step.after.value.run_ids, *step.before.value.run_ids))),
-                low=low,
-                high=high,
-                parts=_parts(step, ratio, quantity),
+            (
+                _ORDER[step.knobs[0]],
+                Factor(
+                    name="_and_".join(_FACTOR_NAMES[k] for k in step.knobs),
+                    cause=cause_of(step, a, b, ratio),
+                    ratio=ratio,
+                    basis=weakest(step.before.value.basis, step.after.value.basis),
+                    evidence=tuple(dict.fromkeys((*step.after.value.run_ids, *step.before.value.run_ids))),
+                    low=low,
+                    high=high,
+                    parts=_parts(step, ratio, quantity),
+                ),
             )
         )
-    return factors
+    return [factor for _, factor in sorted(factors, key=lambda pair: pair[0])]
+
+
+def _modelled_factors(
+    step: Step, a: Mapping[str, Any], b: Mapping[str, Any], divided: Attribution
+) -> list[tuple[int, Factor]]:
+    """Return the factors of a step's knobs as the model divides it."""
+    together = " and ".join(_FACTOR_NAMES[k] for k in step.knobs)
+    evidence = tuple(dict.fromkeys((*step.after.value.run_ids, *step.before.value.run_ids)))
+    return [
+        (
+            _ORDER[part.knob],
+            Factor(
+                name=_FACTOR_NAMES[part.knob],
+                cause=f"{cause_of(step, a, b, part.ratio, part.knob)} (by the model: {together} changed together, "
+                "and nothing between was measured)",
+                ratio=part.ratio,
+                basis=Basis.MODELLED,
+                evidence=evidence,
+                low=part.low,
+                high=part.high,
+            ),
+        )
+        for part in divided.contributions
+    ]
 
 
 _FACTOR_NAMES = {
@@ -228,6 +268,11 @@ def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} ({row['run_id']}) is marked invalid: {reasons}"
     if not a["batch_size"] or not b["batch_size"]:
         yield "the achieved batch of one run is unknown, so that nothing could be compared at the same batch"
+
+
+def _unexplained_notes(unexplained: float) -> Iterator[str]:
+    if not 1 / NOTEWORTHY < unexplained < NOTEWORTHY:
+        yield f"{_times(unexplained)} of the ratio lies beyond what the model's 90 % interval allows the knobs"
 
 
 def _times(ratio: float) -> str:

@@ -20,8 +20,8 @@ CAPACITY_SPREAD = 2.2
 """What fits in memory is known to about this factor (90 %): engines reserve differently for graphs, activations
 and encoders, and the study's own runs scatter so around the estimate."""
 VOLUME_SPREAD = 1.5
-"""Traffic and arithmetic over the peak, against what a GPU's counters say, agree to about this factor (90 %): caches serve
-some reads, and a counter of busy pipes is not one of operations."""
+"""Traffic and arithmetic over the peak, and what a GPU's counters say of them, agree to about this factor (90 %):
+caches serve some reads, and a counter of busy pipes is not one of operations."""
 
 MEASURED = (
     "batch_size",
@@ -134,6 +134,8 @@ def latents_of(modelled: Modelled, measured: Measurement) -> LatentArrays:
         low, high = np.quantile(np.stack([d[name] for d in drawn]), [0.05, 0.95], axis=0)
         if name == "memory_available_bytes":
             low, high = value / CAPACITY_SPREAD, value * CAPACITY_SPREAD
+        if name == "power_of_limit":
+            low = high = value  # a measured power over a stated limit
         if name == "batch_ceiling":
             told = np.asarray(modelled.batch_told())
             low = np.maximum(value / CAPACITY_SPREAD, np.minimum(modelled.batch(), value))

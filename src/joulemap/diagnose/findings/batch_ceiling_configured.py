@@ -24,7 +24,7 @@ def alternative(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(
         batch_size=pl.col("batch_size") * 2.0,
         max_num_seqs=pl.when(pl.col("max_num_seqs").is_not_null()).then(
-            (pl.col("batch_ceiling") * 2.0).cast(pl.Int64)
+            (pl.col("batch_ceiling") * 2.0).ceil().cast(pl.Int64)
         ),
     )
 

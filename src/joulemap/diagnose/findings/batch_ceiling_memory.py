@@ -17,7 +17,7 @@ def alternative(frame: pl.DataFrame) -> pl.DataFrame:
     """Twice the batch on the same GPUs: what half the cache per token (FP8) would allow."""
     return frame.filter(pl.col("output_unit") == "token").with_columns(
         batch_size=pl.col("batch_size") * 2.0,
-        max_num_seqs=(pl.col("batch_ceiling") * 2.0).cast(pl.Int64),
+        max_num_seqs=(pl.col("batch_ceiling") * 2.0).ceil().cast(pl.Int64),
         kv_cache_precision=pl.lit("fp8"),
     )
 

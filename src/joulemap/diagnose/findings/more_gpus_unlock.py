@@ -22,7 +22,7 @@ def alternative(frame: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.when(pl.col("expert_parallel") > 1).then(1).otherwise(doubled)),
         expert_parallel=pl.when(pl.col("expert_parallel") > 1).then(doubled).otherwise(pl.col("expert_parallel")),
         batch_size=pl.col("batch_size") * 4.0,
-        max_num_seqs=(pl.col("batch_ceiling") * 4.0).cast(pl.Int64),
+        max_num_seqs=(pl.col("batch_ceiling") * 4.0).ceil().cast(pl.Int64),
     )
 
 

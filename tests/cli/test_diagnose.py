@@ -1,0 +1,63 @@
+"""``joulemap diagnose`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from joulemap.cli.app import run
+from joulemap.store.run_store import RunStore
+
+SYSTEM = ("diagnose", "--model", "Qwen/Qwen3-32B", "--gpu", "H100", "--gpus", "2")
+Captured = pytest.CaptureFixture[str]
+RUN = "task=gpqa,model=Qwen/Qwen3-32B,gpu=B200,gpus=1,batch=max"
+
+
+def test_json_contract(study_store: RunStore, capsys: Captured) -> None:
+    assert run(["diagnose", RUN, "--json", "--store", str(study_store.folder)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) >= {"run_id", "latents", "ledger", "total_j_per_output", "ideal_j_per_output", "bound_by"}
+    assert all({"part", "joules_per_output", "low", "high", "basis"} == set(row) for row in found["ledger"])
+    keys = {"cause", "evidence", "lever", "change", "confidence"}
+    assert all(keys <= set(finding) for finding in found["findings"])
+    total = math.fsum(row["joules_per_output"] for row in found["ledger"])
+    assert math.isclose(total, found["total_j_per_output"], rel_tol=1e-9)
+    assert found["bound_by"] == "memory-capacity"
+
+
+def test_console(study_store: RunStore, capsys: Captured) -> None:
+    assert run(["diagnose", RUN, "--store", str(study_store.folder)]) == 0
+    text = capsys.readouterr().out
+    assert "bound by memory-capacity" in text
+    assert "weight_traffic" in text
+
+
+def test_a_configuration_that_nobody_ran(capsys: Captured) -> None:
+    words = [*SYSTEM, "--task", "gpqa", "--batch", "64", "--json"]
+    assert run(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["run_id"] is None
+    assert {row["basis"] for row in found["ledger"]} == {"modelled"}
+    assert found["total_basis"] == "modelled"
+    assert {q["basis"] for q in found["latents"].values() if q["value"] is not None} == {"modelled"}
+
+
+def test_low_demand_is_told(capsys: Captured) -> None:
+    words = [*SYSTEM, "--output-tokens", "300", "--rate", "1", "--json"]
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out)["bound_by"] == "under-filled"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "neither a run nor"),
+        (("abc", "--model", "x", "--gpu", "H100"), "both the run"),
+        (("--task", "gpqa"), "neither"),
+    ],
+)
+def test_a_run_or_a_configuration(words: tuple[str, ...], said: str, capsys: Captured) -> None:
+    assert run(["diagnose", *words]) != 0
+    assert said in capsys.readouterr().err
