@@ -11,6 +11,7 @@ import pytest
 
 from joulemap.diagnose.diagnosis import Bound, Diagnosis, Part
 from joulemap.diagnose.explain import explain
+from joulemap.diagnose.findings.registry import registered_findings
 from joulemap.store.run_store import RunStore
 from joulemap.store.selector import find_run
 
@@ -165,3 +166,24 @@ def test_9_active_parameters_set_the_work_total_ones_the_memory(study_store: Run
     larger = explain("task=gpqa,model=Qwen 3 235B A22B Thinking,gpu=B200,gpus=4,batch=64",
                      "task=gpqa,model=Qwen/Qwen3-32B,gpu=B200,gpus=1,batch=64", store=study_store)  # fmt: skip
     assert any("total" in f.cause and "memory" in f.cause for f in larger.factors)
+
+
+def test_every_finding_fires_somewhere_and_not_on_a_run_beside_it(
+    study_store: RunStore, study_diagnoses: Diagnoses
+) -> None:
+    """A neighbour has the same task, and shares the model or the GPU."""
+    rows = {row["run_id"]: row for row in study_store.frame.iter_rows(named=True)}
+    fired = {i: set(names(d)) for i, d in study_diagnoses.items()}
+    planted_elsewhere = {"under-filled", "measurement-unfit"}  # the study has no such run
+    for name in {f.NAME for f in registered_findings()} - planted_elsewhere:
+        seen = [i for i, found in fired.items() if name in found]
+        assert seen, name
+        spared = {
+            (rows[i]["task"], rows[i][k], k)
+            for i, found in fired.items()
+            if name not in found
+            for k in ("model_id", "gpu_model")
+        }
+        assert any((rows[i]["task"], rows[i][k], k) in spared for i in seen for k in ("model_id", "gpu_model")), (
+            name
+        )
