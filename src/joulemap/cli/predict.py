@@ -40,6 +40,7 @@ class System:
     tensor_parallel: int | None = None
     """By default as the study served such models."""
     expert_parallel: int | None = None
+    """GPUs that whole experts are divided over."""
     data_parallel: int | None = None
     """Attention replicas."""
     max_num_seqs: int | None = None
@@ -66,8 +67,11 @@ class Work:
     steps: int | None = None
     """Denoising steps."""
     width: int | None = None
+    """Of a picture, in pixels."""
     height: int | None = None
+    """Likewise."""
     frames: int | None = None
+    """Of a video."""
 
 
 def predict_configuration(
