@@ -32,6 +32,7 @@ VERBS_IN_PYTHON = {
     "calibrate": "calibrate",
     "backtest": "backtest",
     "diagnose": "diagnose",
+    "sensitivity": "sensitivity",
     "explain": "explain",
     "plan": "plan_fleet",
     "simulate": "simulate_plan",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from joulemap.diagnose.diagnosis import Diagnosis, Finding
     from joulemap.diagnose.explain import explain
     from joulemap.diagnose.explanation import Explanation, Factor
+    from joulemap.diagnose.sensitivity import Elasticity, sensitivity
     from joulemap.errors import JoulemapError
     from joulemap.measure.doctor import Examination, examine_machine
     from joulemap.optimize.choice import Recommendation, recommend
@@ -70,6 +71,7 @@ __all__ = [
     "Constraints",
     "Deployment",
     "Diagnosis",
+    "Elasticity",
     "EnergyBudget",
     "Estimate",
     "Examination",
@@ -115,6 +117,7 @@ __all__ = [
     "recommend",
     "reproduce",
     "select",
+    "sensitivity",
     "simulate_plan",
 ]
 
@@ -124,6 +127,7 @@ _HOMES = {
     "joulemap.diagnose.diagnosis": ("Diagnosis", "Finding"),
     "joulemap.diagnose.explain": ("explain",),
     "joulemap.diagnose.explanation": ("Explanation", "Factor"),
+    "joulemap.diagnose.sensitivity": ("Elasticity", "sensitivity"),
     "joulemap.errors": ("JoulemapError",),
     "joulemap.measure.doctor": ("Examination", "examine_machine"),
     "joulemap.optimize.choice": ("Recommendation", "recommend"),

@@ -30,6 +30,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "calibrate": ("joulemap.cli.calibrate:calibrate_on_store", "Fit the prediction on the store's runs."),
     "backtest": ("joulemap.cli.backtest:backtest_store", "Test the prediction on runs that it has not seen."),
     "diagnose": ("joulemap.cli.diagnose:diagnose_run", "Say where a run's joules went, and what to change."),
+    "sensitivity": (
+        "joulemap.cli.sensitivity:show_sensitivity",
+        "Say how energy, latency and throughput depend on each setting and dimension.",
+    ),
     "explain": ("joulemap.cli.explain:explain_pair", "Explain why one run costs more energy than another."),
     "plan": ("joulemap.cli.plan:plan_from_file", "Plan a fleet under a power cap, from a plan file."),
     "simulate": ("joulemap.cli.simulate:simulate_from_file", "Replay requests through a planned fleet."),

@@ -56,20 +56,36 @@ def diagnose_configuration(
         UsageError: A name is unknown, or a value is not positive.
     """
     fitted, facts = calibration or shipped_calibration(), catalog or load_catalog()
-    estimate = predict(
+    table, known, estimate = configuration_table(
         workload, deployment, batch_size=batch_size, calibration=fitted, catalog=facts, models=models
     )
-    asked = pl.DataFrame([_row(estimate, deployment.weight_precision)], schema=COLUMNS, strict=False)
-    prepared = prepare(with_output_tokens(asked), facts, models)
     (diagnosis,) = diagnose_frame(
-        prepared.frame.select(list(COLUMNS)),
-        curves=Curves(empty_frame()),
-        calibration=fitted,
-        catalog=facts,
-        models=prepared.models,
+        table, curves=Curves(empty_frame()), calibration=fitted, catalog=facts, models=known
     )
     said = [f"assumed: {name} = {value}" for name, value in estimate.assumptions.items()]
     return replace(diagnosis, notes=(*diagnosis.notes, *said, *estimate.warnings))
+
+
+def configuration_table(
+    workload: Workload,
+    deployment: Deployment,
+    *,
+    batch_size: float | None,
+    calibration: Calibration,
+    catalog: Catalog,
+    models: Models | None,
+) -> tuple[pl.DataFrame, Models, Estimate]:
+    """Return a configuration as a run table of one row, with predicted outcomes in place of measured ones.
+
+    Returns:
+        The table, the architectures that it needs, and the prediction; errors as :func:`diagnose_configuration`.
+    """
+    estimate = predict(
+        workload, deployment, batch_size=batch_size, calibration=calibration, catalog=catalog, models=models
+    )
+    asked = pl.DataFrame([_row(estimate, deployment.weight_precision)], schema=COLUMNS, strict=False)
+    prepared = prepare(with_output_tokens(asked), catalog, models)
+    return prepared.frame.select(list(COLUMNS)), prepared.models, estimate
 
 
 def _row(estimate: Estimate, precision: str | None) -> dict[str, Any]:
