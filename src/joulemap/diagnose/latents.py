@@ -163,7 +163,8 @@ def _inferred(modelled: Modelled, terms: Terms, measured: Measurement) -> dict[s
         moved = sum(terms.bytes_per_step.values(), start=np.zeros_like(step_s))
         flops = terms.flops_per_step["decode"] + terms.flops_per_step["prefill"]
         capacity = {
-            "memory_footprint_bytes": terms.memory_footprint_bytes,
+            # The cache is counted as if nothing were shared or evicted; no run used more than there is.
+            "memory_footprint_bytes": np.minimum(terms.memory_footprint_bytes, gpu["memory_bytes"]),
             "memory_available_bytes": terms.kv_available_bytes,
             # What ran together did fit, and an engine admits no more than it was told to.
             "batch_ceiling": np.minimum(modelled.capacity(), modelled.batch_told()),
