@@ -112,9 +112,15 @@ def explain_rows(
 def label(row: Mapping[str, Any]) -> str:
     """Return a run's configuration in words, for example ``Qwen 3 32B · gpqa · 1x B200 · batch 128``."""
     ceiling = row["max_num_seqs"] if row["max_num_seqs"] is not None else row["batch_size"]
-    gpus = f"{row['num_gpus'] or '?'}x {row['gpu_model'] or 'unknown GPU'}"
     batch = f"batch {ceiling:g}" if ceiling is not None else "batch unknown"
-    return " · ".join([row["nickname"] or row["model_id"], row["task"] or "unnamed task", gpus, batch])
+    return " · ".join([row["nickname"] or row["model_id"], row["task"] or "unnamed task", gpus_of(row), batch])
+
+
+def gpus_of(row: Mapping[str, Any]) -> str:
+    """Return a run's GPUs in words, for example ``1x B200``."""
+    if row["num_gpus"] is None and row["gpu_model"] is None:
+        return "no GPU stated"
+    return f"{row['num_gpus'] or '?'}x {row['gpu_model'] or 'unknown GPU'}"
 
 
 def _choose_quantity(a: Mapping[str, Any], b: Mapping[str, Any], wanted: str | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from scipy.special import ndtr
 
 from joulemap.diagnose.diagnosis import Change
+from joulemap.diagnose.explain import gpus_of
 from joulemap.records import Basis
 
 Z90 = 1.645
@@ -83,7 +84,8 @@ def described(row: Mapping[str, Any]) -> str:
     """Return a neighbour in words, with its energy and id."""
     batch = f"batch {row['batch_size']:.0f}" if row["batch_size"] else "batch unknown"
     energy = f"{row['energy_per_output_j']:.3g} J/{row['output_unit']}"
-    return f"{row['num_gpus']}x {row['gpu_model']}, {row['weight_precision']}, {batch}: {energy} [{row['run_id']}]"
+    system = [gpus_of(row), row["weight_precision"] or "precision unknown", batch]
+    return f"{', '.join(system)}: {energy} [{row['run_id']}]"
 
 
 def _ratio(then: Mapping[str, Any], now: Mapping[str, Any], quantity: str) -> float | None:
