@@ -61,3 +61,9 @@ def test_low_demand_is_told(capsys: Captured) -> None:
 def test_a_run_or_a_configuration(words: tuple[str, ...], said: str, capsys: Captured) -> None:
     assert run(["diagnose", *words]) != 0
     assert said in capsys.readouterr().err
+
+
+def test_two_ways_to_set_the_batch_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", "--model", "Qwen 3 8B", "--gpu", "H100", "--task", "gpqa", "--batch", "8", "--rate", "2"]
+    assert run(words) == 2
+    assert "--batch and --rate each set how many requests run together" in capsys.readouterr().err

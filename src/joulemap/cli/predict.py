@@ -152,15 +152,20 @@ def deployment_of(system: System) -> tuple[Deployment, dict[str, ModelArchitectu
 
 
 def check_demand(work: Work) -> None:
-    """Refuse a batch, rate or concurrency that is not positive.
+    """Refuse a batch, rate or concurrency that is not positive, or more than one of them.
 
     Raises:
-        UsageError: One is not.
+        UsageError: One is not positive, or two set the same thing.
     """
-    for option, value in (("--batch", work.batch), ("--rate", work.rate), ("--concurrency", work.concurrency)):
-        if value is not None and not value > 0:
+    demands = {"--batch": work.batch, "--rate": work.rate, "--concurrency": work.concurrency}
+    given = {option: value for option, value in demands.items() if value is not None}
+    for option, value in given.items():
+        if not value > 0:
             msg = f"{option} must be positive, not {value:g}"
             raise UsageError(msg, fix=f"give {option} a value above 0")
+    if len(given) > 1:
+        msg = f"{' and '.join(given)} each set how many requests run together"
+        raise UsageError(msg, fix="give one of --batch, --concurrency and --rate")
 
 
 def workload_of(work: Work) -> Workload:
