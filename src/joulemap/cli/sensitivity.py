@@ -16,6 +16,7 @@ from joulemap.predict.forms import Models
 from joulemap.predict.predict import shipped_calibration
 from joulemap.store.selector import find_run
 
+CAPACITY_NOTE = "memory_capacity counts as if memory held the batch; where it does not, more of it changes nothing"
 _BAR = 24
 """Widest bar of the tornado, in characters."""
 
@@ -46,7 +47,7 @@ def show_sensitivity(
     row = frame.row(0, named=True)
     if options.json:
         named = {"run_id": row["run_id"] or None, "label": label(row)}
-        print_json({**named, "elasticities": [e.to_json() for e in found]})
+        print_json({**named, "elasticities": [e.to_json() for e in found], "notes": [CAPACITY_NOTE]})
         return
     _print(label(row), found)
 
@@ -54,14 +55,12 @@ def show_sensitivity(
 def _asked(
     run: str | None, system: System | None, work: Work | None, options: Common
 ) -> tuple[pl.DataFrame, Models | None]:
-    if (run is None) == (system is None):
-        msg = "either a run or a configuration is needed, and not both"
-        raise UsageError(msg, fix="joulemap sensitivity RUN, or joulemap sensitivity --model MODEL --gpu GPU")
-    if run is not None:
+    if run is not None and system is None and work is None:
         store = options.open()
         return pl.DataFrame([find_run(store, run)], schema=store.frame.schema, strict=False), None
-    if system is None:  # one of the two was given
-        raise AssertionError
+    if run is not None or system is None:
+        msg = "either a run or a configuration is needed, and not both"
+        raise UsageError(msg, fix="joulemap sensitivity RUN, or joulemap sensitivity --model MODEL --gpu GPU")
     asked = work or Work()
     check_demand(asked)
     deployment, models = deployment_of(system)
@@ -100,4 +99,4 @@ def _print(name: str, found: tuple[Elasticity, ...]) -> None:
     headings = ["quantity", "whose", "", "energy", "90 % interval", "latency", "throughput"]
     print_table("", headings, rows, left=3)
     if any(e.name == "memory_capacity" for e in found):
-        note("memory_capacity counts as if memory held the batch; where it does not, more of it changes nothing")
+        note(CAPACITY_NOTE)
