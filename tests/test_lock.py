@@ -70,7 +70,8 @@ def _declared() -> Iterator[str]:
         *project["project"]["optional-dependencies"].values(),
         *project["dependency-groups"].values(),
     ]
-    yield from (_name(r) for requirements in lists for r in requirements if isinstance(r, str))
+    named = (_name(r) for requirements in lists for r in requirements if isinstance(r, str))
+    yield from (name for name in named if name != project["project"]["name"])  # a group that takes our own extras
 
 
 def _name(requirement: str) -> str:

@@ -105,8 +105,10 @@ def test_replies_have_the_lengths_that_were_asked_for(engine: EmbeddedEngine, en
     assert (requests["chunks"] <= 24).all()
     assert requests["chunks"].mean() > 12  # type: ignore[operator]
     assert metric(engine, "tokens_predicted_total") - before[0] == 12 * 24
-    # Only the token that begins every text may come from the cache.
-    assert 0 <= int(requests["input_tokens"].sum()) - (metric(engine, "prompt_tokens_total") - before[1]) <= 12
+    # Only the token that begins every text may come from the cache, and now and then a first word that two
+    # prompts share.
+    cached = int(requests["input_tokens"].sum()) - (metric(engine, "prompt_tokens_total") - before[1])
+    assert 0 <= cached <= 2 * 12
 
 
 def test_requests_are_batched(engine: EmbeddedEngine) -> None:
