@@ -85,7 +85,7 @@ def test_the_embedded_engine_is_measured_and_diagnosed_in_less_than_a_minute(tmp
         assert measured.measured.gpu_energy_j is None
         assert measured.run_id in done.stdout
         assert f"joulemap show {measured.run_id}" in done.stderr
-        assert (store.timelines_folder / measured.run_id / "power.parquet").is_file()
+        assert store.timelines.of_run(measured.run_id)["power"].height
     assert "where the joules went" in done.stdout
     assert "assumed" in done.stdout
 

@@ -53,8 +53,7 @@ class Measured:
 
     def requests(self) -> pl.DataFrame:
         """All requests that the sessions' load made."""
-        folders = [self.store.timelines_folder / run.run_id for run in self.runs]
-        return pl.concat([pl.read_parquet(folder / "requests.parquet") for folder in folders])
+        return pl.concat([self.store.timelines.of_run(run.run_id)["requests"] for run in self.runs])
 
 
 def measure(url: str, store: Path, *more: str) -> list[str]:
@@ -130,7 +129,7 @@ def test_throughput_is_that_of_the_servers_counter(measured: Measured) -> None:
     excess = counted(measured, "generation_tokens") - float(served["output_tokens"].to_numpy().sum())
     assert 0 <= excess <= (cut + 8) * OUTPUT_TOKENS
     for run in measured.runs:
-        folder = measured.store.timelines_folder / run.run_id
+        folder = measured.store.folder / "timelines" / run.run_id
         windows = pl.read_parquet(folder / "windows.parquet")
         told = pl.read_parquet(folder / "telemetry.parquet").filter(
             pl.col("t_mono_s").is_between(windows["begin_s"].min(), windows["end_s"].max())
@@ -198,7 +197,7 @@ def test_a_killed_server_is_named_and_complete_windows_are_kept(server: VllmServ
     (run,) = open_store(tmp_path).runs()
     assert not run.validity.valid
     assert any("ended early" in reason for reason in run.validity.reasons)
-    folder = open_store(tmp_path).timelines_folder / run.run_id
+    folder = tmp_path / "timelines" / run.run_id
     assert pl.read_parquet(folder / "windows.parquet").height >= complete
     assert run.measured.energy_per_output_j
 

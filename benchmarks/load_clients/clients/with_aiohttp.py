@@ -8,7 +8,7 @@ import time
 from array import array
 from collections.abc import Iterator
 
-import aiohttp  # type: ignore[import-not-found]
+import aiohttp
 import orjson
 import uvloop
 

@@ -147,7 +147,7 @@ def _import_study(store: RunStore, url: str | None, report: _Report, progress: L
 def _payload(store: RunStore, report: _Report) -> dict[str, Any]:
     study = report.study
     return {
-        "store": str(store.folder),
+        "store": store.address,
         "imported": [
             {
                 "path": path,

@@ -23,7 +23,7 @@ from joulemap.measure.session.campaign import Campaign, Orders, conduct
 from joulemap.measure.session.interrupts import ended_like_ctrl_c
 from joulemap.measure.session.journal import Journal, read_journal
 from joulemap.measure.session.recovery import recover
-from joulemap.measure.session.session import SESSIONS_FOLDER, SessionResult
+from joulemap.measure.session.session import SessionResult
 from joulemap.records import Run
 from joulemap.store.run_store import RunStore
 
@@ -67,7 +67,7 @@ def measure(
         meters=meters or MeterOptionsGroup(),
     )
     store = output.open()
-    folder = store.folder / SESSIONS_FOLDER
+    folder = store.sessions_folder
     recovered: list[Run] = []
     skip: set[str] = set()
     if resume is not None:
@@ -187,7 +187,7 @@ def report(runs: list[Run], result: SessionResult, store: RunStore, *, json: boo
     elif runs:
         print_runs(runs)
     for run in runs:
-        note(f"Wrote {store.timelines_folder / run.run_id}   joulemap show {run.run_id}")
+        note(f"Wrote {store.timelines.address_of(run.run_id)}   joulemap show {run.run_id}")
     for level, why in result.without_run.items():
         note(f"{level}: no run: {why}")
     if not json and not result.interrupted and result.error is None:

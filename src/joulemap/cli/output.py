@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 class Common:
     """Options of every verb that reads the store."""
 
-    store: Annotated[Path | None, Parameter(env_var=STORE_ENVIRONMENT_VARIABLE)] = None
-    """Folder of the run store; by default one in the user's data folder."""
+    store: Annotated[str | None, Parameter(env_var=STORE_ENVIRONMENT_VARIABLE)] = None
+    """Folder of the run store, or its URL such as s3://bucket/prefix; by default a folder among the user's data."""
     json: Annotated[bool, Parameter(negative="")] = False
     """Print JSON on standard output."""
 

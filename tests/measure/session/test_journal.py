@@ -11,7 +11,6 @@ from joulemap.errors import StoreError, UnknownNameError
 from joulemap.measure.session.journal import Journal, read_journal
 from joulemap.measure.session.recording import Baselines
 from joulemap.measure.session.recovery import facts_of, recover, recovered_run
-from joulemap.measure.session.timelines import write_timelines
 from joulemap.records import Basis, Deployment, Workload
 from joulemap.store.run_store import open_store
 from tests.measure.session.scripted import Bench
@@ -144,15 +143,3 @@ def test_a_full_disk_ends_the_journal_with_a_named_error(tmp_path: Path) -> None
     with pytest.raises(StoreError, match="cannot be written: No space left"):
         journal.begin(OPTIONS)
     journal.close()
-
-
-def test_timelines_are_all_or_none(tmp_path: Path) -> None:
-    import polars as pl
-
-    good = pl.DataFrame({"t_mono_s": [1.0]})
-    folder = write_timelines(tmp_path, "run", {"power": good, "empty": good.clear()})
-    assert [f.name for f in folder.iterdir()] == ["power.parquet"]
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
-        write_timelines(blocked, "run", {"power": good})

@@ -80,8 +80,7 @@ def test_a_sound_server_gives_a_run_with_true_counts(sound_server: MockServerPro
     assert run.annotations.basis["power_w"] == "assumed"
     assert "gpu_energy_j" not in run.annotations.basis
     assert store.get(run.run_id) == run
-    folder = store.timelines_folder / run.run_id
-    assert {f.stem for f in folder.iterdir()} >= {"power", "requests", "client", "windows"}
+    assert store.timelines.of_run(run.run_id).keys() >= {"power", "requests", "client", "windows"}
 
 
 def test_tokens_are_counted_where_a_chunk_holds_several(tmp_path: Path) -> None:

@@ -16,14 +16,11 @@ from joulemap.measure.session.journal import Journal
 from joulemap.measure.session.level import LevelOutcome, LevelRun, LevelState, Pace
 from joulemap.measure.session.recording import Baselines, LevelRecord, to_run
 from joulemap.measure.session.recovery import facts_of
-from joulemap.measure.session.timelines import write_timelines
 from joulemap.measure.session.verdict import Evidence, judge
 from joulemap.measure.session.windows import Window, estimate
 from joulemap.measure.session.work import Work
 from joulemap.records import Deployment, Quantity, Run, Workload
 from joulemap.store.run_store import RunStore
-
-SESSIONS_FOLDER = "sessions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +210,7 @@ class Session:
         # The run first: a run without timelines is of use, timelines without a run are not.
         self._store.add([run])
         self._journal.run(level.name, run.run_id)
-        write_timelines(self._store.timelines_folder, run.run_id, self._timelines(work, outcome))
+        self._store.timelines.add(run.run_id, self._timelines(work, outcome))
         return run, ""
 
     def _timelines(self, work: Work, outcome: LevelOutcome) -> dict[str, pl.DataFrame]:
