@@ -34,6 +34,7 @@ VERBS_IN_PYTHON = {
     "diagnose": "diagnose",
     "sensitivity": "sensitivity",
     "explain": "explain",
+    "report": "report",
     "plan": "plan_fleet",
     "simulate": "simulate_plan",
     "compare-gpus": "compare_gpus",

@@ -35,6 +35,8 @@ UNIT_IS_BESIDE = {
     ),
     "a_value": "Explanation.unit",
     "b_value": "Explanation.unit",
+    "begin_value": "Waterfall.axis",
+    "end_value": "Waterfall.axis",
     "edges": "bin edges of lengths, in tokens",
     "relative_interval": "a pair of ratios",
     "speed": "times the recorded speed",

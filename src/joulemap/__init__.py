@@ -53,6 +53,9 @@ if TYPE_CHECKING:
         Workload,
     )
     from joulemap.records.estimate import Estimate
+    from joulemap.report.document import Document
+    from joulemap.report.renderers.write import write_report
+    from joulemap.report.report import report
     from joulemap.store.importers import import_path
     from joulemap.store.run_store import RunStore, open_store
     from joulemap.store.selector import find_run, select
@@ -71,6 +74,7 @@ __all__ = [
     "Constraints",
     "Deployment",
     "Diagnosis",
+    "Document",
     "Elasticity",
     "EnergyBudget",
     "Estimate",
@@ -115,10 +119,12 @@ __all__ = [
     "predict_many",
     "read_plan",
     "recommend",
+    "report",
     "reproduce",
     "select",
     "sensitivity",
     "simulate_plan",
+    "write_report",
 ]
 
 _HOMES = {
@@ -150,6 +156,9 @@ _HOMES = {
         *("Provenance", "Quantity", "Run", "Validity", "Workload"),
     ),
     "joulemap.records.estimate": ("Estimate",),
+    "joulemap.report.document": ("Document",),
+    "joulemap.report.renderers.write": ("write_report",),
+    "joulemap.report.report": ("report",),
     "joulemap.store.importers": ("import_path",),
     "joulemap.store.run_store": ("RunStore", "open_store"),
     "joulemap.store.selector": ("find_run", "select"),

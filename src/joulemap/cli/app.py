@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "Say how energy, latency and throughput depend on each setting and dimension.",
     ),
     "explain": ("joulemap.cli.explain:explain_pair", "Explain why one run costs more energy than another."),
+    "report": ("joulemap.cli.report:report_on", "Write a report: HTML that opens offline, Markdown, JSON, charts."),
     "plan": ("joulemap.cli.plan:plan_from_file", "Plan a fleet under a power cap, from a plan file."),
     "simulate": ("joulemap.cli.simulate:simulate_from_file", "Replay requests through a planned fleet."),
     "compare-gpus": (

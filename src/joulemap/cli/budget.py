@@ -70,7 +70,7 @@ def show_budget(
         gpu_models=[catalog.gpu(g).id for g in gpu or ()],
     )
     if output is not None:
-        from joulemap.report.plan_charts import budget_chart
+        from joulemap.report.charts.budget import budget_chart
         from joulemap.study.figures import save_chart
 
         save_chart(budget_chart(report), output)

@@ -52,7 +52,7 @@ def compare_gpu_models(
         slo_scales=slo_scale or (1.0,),
     )
     if output is not None:
-        from joulemap.report.plan_charts import comparison_chart
+        from joulemap.report.charts.gpu_comparison import comparison_chart
         from joulemap.study.figures import save_chart
 
         save_chart(comparison_chart(found), output)

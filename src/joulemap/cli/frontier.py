@@ -109,7 +109,7 @@ def _draw(frontiers: Mapping[str, Frontier], chart: Path | None) -> None:
     if chart is None:
         return
     # First, so that a chart that cannot be drawn fails the command before it prints anything.
-    from joulemap.report.frontier_chart import frontier_chart
+    from joulemap.report.charts.frontier import frontier_chart
     from joulemap.study.figures import save_chart
 
     save_chart(frontier_chart(frontiers), chart)

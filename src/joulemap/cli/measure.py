@@ -17,7 +17,6 @@ from joulemap.cli.measure_options import (
 )
 from joulemap.cli.measure_view import View
 from joulemap.cli.output import Common, figure, note, print_json, print_table
-from joulemap.cli.show import payload
 from joulemap.errors import EXIT_DONE, EXIT_INTERRUPTED, JoulemapError, UsageError
 from joulemap.measure.session.campaign import Campaign, Orders, conduct
 from joulemap.measure.session.interrupts import ended_like_ctrl_c
@@ -25,6 +24,7 @@ from joulemap.measure.session.journal import Journal, read_journal
 from joulemap.measure.session.recovery import recover
 from joulemap.measure.session.session import SessionResult
 from joulemap.records import Run
+from joulemap.report.payloads.run_record import run_json
 from joulemap.store.run_store import RunStore
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def report(runs: list[Run], result: SessionResult, store: RunStore, *, json: boo
         print_json(
             {
                 "session": result.session_id,
-                "runs": [payload(run) for run in runs],
+                "runs": [run_json(run) for run in runs],
                 "without_run": result.without_run,
                 "interrupted": result.interrupted,
             }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from joulemap.report.numbers import figure as figure
 from joulemap.store.run_store import STORE_ENVIRONMENT_VARIABLE, RunStore, open_store
 
 if TYPE_CHECKING:
@@ -133,18 +134,3 @@ def _folded_name(name: str, width: int) -> str:
             lines.append("")
         lines[-1] += piece
     return "\n".join(lines)
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """Return a number with ``digits`` significant digits and thousands separators; ``–`` for ``None``.
-
-    >>> figure(1234.5), figure(0.012345), figure(None)
-    ('1,234', '0.0123', '–')
-    """
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    if abs(value) >= 10 ** (digits - 1):
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}"

@@ -48,7 +48,7 @@ def plan_from_file(
         raise UsageError(msg, fix="--gap 0.01")
     made = plan_fleet(spec, frame, gap=gap, time_limit_s=seconds(time_limit, "--time-limit"))
     if output is not None:
-        from joulemap.report.plan_charts import plan_chart
+        from joulemap.report.charts.plan import plan_chart
         from joulemap.study.figures import save_chart
 
         save_chart(plan_chart(made), output)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any
 
 from joulemap.cli.output import Common, console, figure, print_json
 from joulemap.diagnose.explain import label
 from joulemap.records import Run
 from joulemap.records.measured import present
+from joulemap.report.payloads.run_record import run_json, stated
 from joulemap.store.schema import row_to_run
 from joulemap.store.selector import find_run
 
@@ -25,7 +24,7 @@ def show_run(run: str, /, *, common: Common | None = None) -> None:
     row = find_run(options.open(), run)
     record = row_to_run(row)
     if options.json:
-        print_json(payload(record))
+        print_json(run_json(record))
         return
     out = console()
     out.print(f"{label(row)}  [{record.run_id}]\n")
@@ -36,28 +35,9 @@ def show_run(run: str, /, *, common: Common | None = None) -> None:
         out.print()
 
 
-def payload(run: Run) -> dict[str, Any]:
-    """Return a run's JSON form: its plain parts, and every measured quantity with unit, basis and interval."""
-    quantities = {name: run.quantity(name) for name in present(run.measured)}
-    return {
-        "run_id": run.run_id,
-        "workload": _plain(run.workload),
-        "deployment": _plain(run.deployment),
-        "measured": {name: q.to_json() for name, q in quantities.items() if q is not None},
-        "missing": run.annotations.missing,
-        "validity": {"valid": run.validity.valid, "reasons": list(run.validity.reasons)},
-        "provenance": _plain(run.provenance),
-    }
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    values = ((f.name, getattr(record, f.name)) for f in fields(record) if f.name != "output_lengths")
-    return {name: value for name, value in values if value is not None}
-
-
 def _sections(run: Run) -> Iterator[tuple[str, list[str]]]:
-    yield "workload", [f"{name:<28}{_text(value)}" for name, value in _plain(run.workload).items()]
-    yield "deployment", [f"{name:<28}{_text(value)}" for name, value in _plain(run.deployment).items()]
+    yield "workload", [f"{name:<28}{_text(value)}" for name, value in stated(run.workload).items()]
+    yield "deployment", [f"{name:<28}{_text(value)}" for name, value in stated(run.deployment).items()]
     lines = []
     for name in present(run.measured):
         quantity = run.quantity(name)
@@ -69,7 +49,7 @@ def _sections(run: Run) -> Iterator[tuple[str, list[str]]]:
     yield "quantities (over the steady-state window)", lines
     verdict = "valid" if run.validity.valid else "INVALID"
     yield "validity", ["; ".join([verdict, *run.validity.reasons])]
-    yield "provenance", [f"{name:<28}{_text(value)}" for name, value in _plain(run.provenance).items() if value]
+    yield "provenance", [f"{name:<28}{_text(value)}" for name, value in stated(run.provenance).items() if value]
 
 
 def _text(value: object) -> str:

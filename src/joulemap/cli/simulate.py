@@ -59,7 +59,7 @@ def simulate_from_file(
     fleet = plan_fleet(spec, options.open().non_empty_frame(), marginals=False)
     done = simulate_plan(spec, fleet, load)
     if output is not None:
-        from joulemap.report.plan_charts import simulation_chart
+        from joulemap.report.charts.simulation import simulation_chart
         from joulemap.study.figures import save_chart
 
         save_chart(simulation_chart(done), output)

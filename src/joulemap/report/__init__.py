@@ -1,1 +1,1 @@
-"""Charts of what the other parts computed; they compute nothing."""
+"""Reports: payloads and documents made once, charts declared once, renderers that compute nothing."""

@@ -15,7 +15,10 @@ Chart: TypeAlias = (
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 """The Okabe–Ito palette: told apart under every common form of colour blindness, and in grey print by shape."""
-INK, MUTED, RULE = "#222222", "#666666", "#999999"
+SERIES = [BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]
+"""Colours of categories that have none of their own, in order."""
+INK, MUTED, RULE, GRID, PAPER = "#222222", "#666666", "#999999", "#E6E6E6", "#FFFFFF"
+"""Text and lines, on paper. A page with a scheme of its own (dark, print) puts others in their place."""
 
 GPU_COLOURS = alt.Scale(domain=["B200", "H100"], range=[BLUE, ORANGE])
 GPU_SHAPES = alt.Scale(domain=["B200", "H100"], range=["circle", "square"])
@@ -26,7 +29,7 @@ _CHARACTER_PX = 7.7
 
 
 def finished(chart: Chart, *, finding: str, basis: str, width_px: int) -> Chart:
-    """Return a chart with its title, subtitle and the common look.
+    """Return a chart with its title, subtitle, the common look, and a description for those who cannot see it.
 
     Args:
         chart: The chart.
@@ -41,9 +44,9 @@ def finished(chart: Chart, *, finding: str, basis: str, width_px: int) -> Chart:
         frame="bounds",
         offset=14,
     )
-    styled = chart.properties(title=title).configure(
+    styled = chart.properties(title=title, description=f"{finding}. {basis}.").configure(
         font=_FONT,
-        background="white",
+        background=PAPER,
         padding=12,
         title=alt.TitleConfig(
             fontSize=15, color=INK, subtitleFontSize=11.5, subtitleColor=MUTED, subtitlePadding=5, lineHeight=19
@@ -54,16 +57,22 @@ def finished(chart: Chart, *, finding: str, basis: str, width_px: int) -> Chart:
             titleFontWeight="normal",
             titleColor=INK,
             labelColor=INK,
-            gridColor="#E6E6E6",
+            gridColor=GRID,
             domainColor=RULE,
             tickColor=RULE,
             labelLimit=260,
             titlePadding=8,
         ),
         legend=alt.LegendConfig(
-            labelFontSize=11, titleFontSize=11, titleFontWeight="normal", orient="top", labelLimit=260
+            labelFontSize=11,
+            titleFontSize=11,
+            titleFontWeight="normal",
+            labelColor=INK,
+            titleColor=INK,
+            orient="top",
+            labelLimit=260,
         ),
-        header=alt.HeaderConfig(labelFontSize=12, titleFontSize=11.5, labelColor=INK),
+        header=alt.HeaderConfig(labelFontSize=12, titleFontSize=11.5, labelColor=INK, titleColor=INK),
         view=alt.ViewConfig(stroke=None),
     )
     return cast("Chart", styled)
@@ -71,7 +80,15 @@ def finished(chart: Chart, *, finding: str, basis: str, width_px: int) -> Chart:
 
 def panel_title(text: str) -> alt.TitleParams:
     """Return the title of one panel of a figure."""
-    return alt.TitleParams(text=text, fontSize=12, fontWeight="normal", anchor="start", frame="group", offset=6)
+    return alt.TitleParams(
+        text=text, color=INK, fontSize=12, fontWeight="normal", anchor="start", frame="group", offset=6
+    )
+
+
+def fitted_labels(labels: Iterable[str], width_px: int) -> dict[str, Any]:
+    """Return the options of an axis whose labels are words, which take a third of the chart's width at most."""
+    longest = max(map(len, labels), default=0)
+    return {"labelLimit": max(60, min(round(longest * 7), width_px // 3))}
 
 
 def log_axis(values: Iterable[float], title: str, **axis: Any) -> dict[str, Any]:

@@ -9,14 +9,9 @@ import polars as pl
 
 from joulemap.optimize.tradeoff import Frontier
 from joulemap.study.figures.theme import (
-    BLUE,
-    GREEN,
     INK,
-    ORANGE,
-    PINK,
     RULE,
-    SKY,
-    YELLOW,
+    SERIES,
     Chart,
     finished,
     log_axis,
@@ -31,7 +26,6 @@ _AXES = {
 }
 _BASES = ["measured", "interpolated", "modelled"]
 _SHAPES = ["circle", "diamond", "triangle-up"]
-_COLOURS = [BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]
 _PX = 620
 
 
@@ -50,7 +44,7 @@ def frontier_chart(frontiers: Mapping[str, Frontier]) -> Chart:
         **log_axis([*data["energy"], *seen["low"], *seen["high"]], f"Energy per {first.output_unit} (J)"),
     )
     present = sorted(data["group"].unique().to_list())
-    colour = alt.Color("group:N", scale=alt.Scale(domain=present, range=_COLOURS[: len(present)]), title=None)
+    colour = alt.Color("group:N", scale=alt.Scale(domain=present, range=SERIES[: len(present)]), title=None)
     shape = alt.Shape("basis:N", scale=alt.Scale(domain=_BASES, range=_SHAPES), title=None)
     tooltip = ["configuration:N", "time:Q", "energy:Q", "low:Q", "high:Q", "basis:N"]
     base = alt.Chart(data)

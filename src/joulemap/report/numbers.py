@@ -1,0 +1,70 @@
+"""Numbers and quantities as people read them; the digits follow what is known."""
+
+from __future__ import annotations
+
+from joulemap.records import Quantity
+from joulemap.units import BYTES_PER_GB, BYTES_PER_MB
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Return a number with ``digits`` significant digits and thousands separators; ``–`` for ``None``.
+
+    >>> figure(1234.5), figure(0.012345), figure(None)
+    ('1,234', '0.0123', '–')
+    """
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    """Return an interval; ``–`` where none is known.
+
+    >>> span(1.0, 2.5), span(None, None)
+    ('1–2.5', '–')
+    """
+    return "–" if low is None or high is None else f"{figure(low)}–{figure(high)}"
+
+
+def times(ratio: float) -> str:
+    """Return a ratio with the digits that can be told apart.
+
+    >>> times(23.17), times(1.42), times(0.831)
+    ('23x', '1.4x', '0.83x')
+    """
+    return f"{ratio:.1f}x" if 9.95 > ratio >= 1.0 else f"{ratio:.0f}x" if ratio >= 9.95 else f"{ratio:.2f}x"
+
+
+def change(ratio: float | None) -> str:
+    """Return a ratio as a change in percent.
+
+    >>> change(0.8), change(1.25), change(None)
+    ('-20 %', '+25 %', '–')
+    """
+    return "–" if ratio is None else f"{100.0 * (ratio - 1.0):+.0f} %"
+
+
+def quantity_cells(quantity: Quantity) -> tuple[str, str, str, str]:
+    """Return value, unit, 90 % interval and basis of a quantity, as cells of a table; bytes in GB."""
+    scale, unit = 1.0, quantity.unit
+    if unit.startswith("B") and quantity.value >= BYTES_PER_MB:
+        scale, unit = BYTES_PER_GB, f"G{unit}"
+    low, high = (None if end is None else end / scale for end in (quantity.low, quantity.high))
+    return figure(quantity.value / scale), "" if unit == "1" else unit, span(low, high), quantity.basis.value
+
+
+def plain(name: str) -> str:
+    """Return the name of a quantity, part or factor in words.
+
+    >>> plain("kv_traffic")
+    'KV traffic'
+    """
+    words = name.replace("_", " ").replace("-", " ")
+    return " ".join(_SPELLED.get(word, word) for word in words.split())
+
+
+_SPELLED = {"kv": "KV", "gpu": "GPU", "gpus": "GPUs", "num": "number of", "sm": "SM", "itl": "ITL", "ttft": "TTFT"}

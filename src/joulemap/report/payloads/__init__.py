@@ -1,0 +1,1 @@
+"""What a report rests on, computed once: one file a kind."""
