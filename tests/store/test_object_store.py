@@ -65,8 +65,8 @@ def test_a_damaged_object_is_set_aside_and_named(url: str, damage: str) -> None:
     (told,) = again.damaged
     assert told.name in bad
     assert told.moved_to == f"{url}/damaged/{told.name}"
-    assert again.place.names("damaged") == [f"damaged/{told.name}"]
-    assert name not in again.place.names("runs")
+    assert list(again.place.sizes_bytes("damaged")) == [f"damaged/{told.name}"]
+    assert name not in again.place.sizes_bytes("runs")
     assert not open_store(url).damaged
 
 
@@ -146,7 +146,7 @@ def test_no_credential_is_shown_or_kept(s3_url: str, tmp_path: Path, monkeypatch
 
     assert all(
         isinstance(content, bytes) and SECRET.encode() not in content
-        for content in store.place.read(store.place.names(""))
+        for content in store.place.read(list(store.place.sizes_bytes("")))
     )
     monkeypatch.setattr(store.place._fs, "pipe_file", refuse)  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match="bad signature for") as caught:

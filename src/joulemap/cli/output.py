@@ -30,7 +30,7 @@ class Common:
     def open(self) -> RunStore:
         """Open the store and say which of its files are damaged."""
         store = open_store(self.store)
-        _ = store.frame
+        _ = store.run_ids
         for part in store.damaged:
             where = f"set aside as {part.moved_to}" if part.moved_to else "left where it is"
             note(f"warning: {part.name} is damaged ({part.reason}) and was {where}; all other runs are loaded")

@@ -13,7 +13,7 @@ from joulemap.errors import UnknownNameError, UsageError
 from joulemap.records import Basis
 from joulemap.store.export import export_runs, to_records
 from joulemap.store.schema import COLUMNS
-from joulemap.store.selector import BATCH_CEILING, Selector, condition, parse_selector
+from joulemap.store.selector import BATCH_CEILING, SELECTION_COLUMNS, Selector, condition, parse_selector
 
 TABLE_COLUMNS = {
     "run_id": "run",
@@ -64,12 +64,16 @@ def list_runs(
         common: Store and output.
     """
     options = common or Common()
-    frame = options.open().non_empty_frame()
-    invalid = frame.filter(~pl.col("valid")).height
-    found = filtered(frame if include_invalid else frame.filter(pl.col("valid")), parse_selector(selector))
     chosen = _columns(columns)
     if sort is not None:
         _check(sort)
+    store = options.open()
+    store.non_empty_run_ids()
+    # Of a large store, only what choosing needs is read of every run.
+    frame = store.columns(dict.fromkeys([*SELECTION_COLUMNS, *filter(None, [sort])]))
+    invalid = frame.filter(~pl.col("valid")).height
+    found = filtered(frame if include_invalid else frame.filter(pl.col("valid")), parse_selector(selector))
+    if sort is not None:
         found = found.sort(sort, descending=descending, nulls_last=True)
     if limit is not None:
         if limit < 1:
@@ -77,11 +81,11 @@ def list_runs(
             raise UsageError(msg, fix="give a number of 1 or more")
         found = found.head(limit)
     if output is not None:
-        note(f"Wrote {export_runs(found, output, columns=chosen, force=force)}")
+        note(f"Wrote {export_runs(store.rows(found['run_id'], chosen or COLUMNS), output, force=force)}")
     elif options.json:
-        print_json(to_records(found, chosen))
+        print_json(to_records(store.rows(found["run_id"], chosen or COLUMNS)))
     else:
-        shown = found.head(_ROWS_SHOWN) if limit is None else found
+        shown = store.rows((found.head(_ROWS_SHOWN) if limit is None else found)["run_id"])
         names = chosen or list(TABLE_COLUMNS)
         # A model without a nickname shows under its id.
         table = shown.with_columns(nickname=pl.coalesce("nickname", "model_id")).select(names)

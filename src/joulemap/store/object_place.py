@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import re
@@ -50,19 +51,19 @@ class ObjectPlace:
         self.address = f"{self.protocol}://{self._root}"
         self._fs = _filesystem(self.protocol, self.address)
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the Parquet objects below a prefix, sorted."""
+    def sizes_bytes(self, folder: str) -> dict[str, int]:
+        """Return the Parquet objects below a prefix by name, sorted."""
         with self._errors():
             try:
-                found = self._fs.find(self._path(folder), refresh=True)
+                found = self._fs.find(self._path(folder), detail=True, refresh=True)
             except FileNotFoundError:
                 # A bucket that does not exist must not pass for an empty store.
                 if self.protocol == "memory" or self._fs.exists(self._root.partition("/")[0]):
-                    return []
+                    return {}
                 raise
         start = len(self._path("").lstrip("/"))
-        names = (path.lstrip("/")[start:] for path in found)
-        return sorted(name for name in names if name.endswith(".parquet"))
+        sizes = {path.lstrip("/")[start:]: int(info["size"]) for path, info in found.items()}
+        return {name: size for name, size in sorted(sizes.items()) if name.endswith(".parquet")}
 
     def read(self, names: Sequence[str]) -> list[bytes | OSError]:
         """Return each object's content, or why it cannot be read; many are fetched at once."""
@@ -99,18 +100,26 @@ class ObjectPlace:
             with contextlib.suppress(FileNotFoundError), self._errors():
                 self._fs.rm_file(self._path(name))
 
-    def scan(self, names: Sequence[str], **options: Any) -> pl.LazyFrame:
+    def scan(self, names: Sequence[str]) -> pl.LazyFrame:
         """Return Parquet objects as one lazy table; Polars fetches the ranges that a query needs."""
         if self.protocol == "memory":
-            contents = []
-            for content in self.read(names):
-                if isinstance(content, OSError):
-                    raise content
-                contents.append(content)
-            return pl.scan_parquet(contents, **options)
+            return pl.scan_parquet([self._content(name) for name in names])
         urls = [self.address_of(name) for name in names]
         with self._errors():
-            return pl.scan_parquet(urls, glob=False, **self._polars_settings(), **options)
+            return pl.scan_parquet(urls, glob=False, **self._polars_settings())
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """Return what a Parquet object says of itself."""
+        if self.protocol == "memory":
+            return pl.read_parquet_metadata(io.BytesIO(self._content(name)))
+        with self._errors():
+            return pl.read_parquet_metadata(self.address_of(name), **self._polars_settings())
+
+    def _content(self, name: str) -> bytes:
+        (content,) = self.read([name])
+        if isinstance(content, OSError):
+            raise content
+        return content
 
     def address_of(self, name: str) -> str:
         """Return the object's URL."""

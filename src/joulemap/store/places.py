@@ -6,13 +6,14 @@ whole or not at all, and is never changed afterwards; what else a store promises
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import polars as pl
 
@@ -23,8 +24,8 @@ class Place(Protocol):
     address: str
     """What users call it: a path, or a URL without credentials."""
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the Parquet files anywhere below a folder, sorted; none if it does not exist."""
+    def sizes_bytes(self, folder: str) -> dict[str, int]:
+        """Return the Parquet files anywhere below a folder by name, sorted; none if it does not exist."""
         ...
 
     def read(self, names: Sequence[str]) -> list[bytes | OSError]:
@@ -47,8 +48,12 @@ class Place(Protocol):
         """Remove files; those that another process has removed already are no error."""
         ...
 
-    def scan(self, names: Sequence[str], **options: Any) -> pl.LazyFrame:
-        """Return Parquet files as one lazy table, read where it is needed; options are ``pl.scan_parquet``'s."""
+    def scan(self, names: Sequence[str]) -> pl.LazyFrame:
+        """Return Parquet files of the same columns as one lazy table, of which a query reads what it needs."""
+        ...
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """Return what a Parquet file says of itself, without reading its rows."""
         ...
 
     def address_of(self, name: str) -> str:
@@ -67,12 +72,27 @@ class LocalPlace:
         self.folder = folder
         self.address = str(folder)
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the Parquet files anywhere below a folder, sorted."""
-        found = (self.folder / folder).rglob("*.parquet")
-        names = (file.relative_to(self.folder) for file in found)
-        # What begins with a dot is being written, or was when a process was killed.
-        return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+    def sizes_bytes(self, folder: str) -> dict[str, int]:
+        """Return the Parquet files anywhere below a folder by name, sorted."""
+        found: dict[str, int] = {}
+        waiting = [folder]
+        while waiting:
+            inside = waiting.pop()
+            try:
+                entries = list(os.scandir(self.folder / inside))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for entry in entries:
+                # What begins with a dot is being written, or was when a process was killed.
+                if entry.name.startswith("."):
+                    continue
+                name = f"{inside}/{entry.name}" if inside else entry.name
+                if entry.is_dir():
+                    waiting.append(name)
+                elif entry.name.endswith(".parquet"):
+                    with contextlib.suppress(FileNotFoundError):
+                        found[name] = entry.stat().st_size
+        return dict(sorted(found.items()))
 
     def read(self, names: Sequence[str]) -> list[bytes | OSError]:
         """Return each file's content, or why it cannot be read."""
@@ -127,9 +147,13 @@ class LocalPlace:
             if file.parent.parent != self.folder and not any(file.parent.iterdir()):
                 file.parent.rmdir()
 
-    def scan(self, names: Sequence[str], **options: Any) -> pl.LazyFrame:
+    def scan(self, names: Sequence[str]) -> pl.LazyFrame:
         """Return Parquet files as one lazy table."""
-        return pl.scan_parquet([self.folder / name for name in names], glob=False, **options)
+        return pl.scan_parquet([self.folder / name for name in names], glob=False)
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """Return what a Parquet file says of itself."""
+        return pl.read_parquet_metadata(self.folder / name)
 
     def address_of(self, name: str) -> str:
         """Return the file's path."""

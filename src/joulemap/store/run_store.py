@@ -8,11 +8,8 @@ once is read once.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,27 +19,14 @@ import polars as pl
 from joulemap.errors import EmptyStoreError, SelectorError, StoreError, UnknownNameError
 from joulemap.records import Run
 from joulemap.store.object_place import ObjectPlace, is_url
+from joulemap.store.parts import DamagedPart, Parts, is_panic
 from joulemap.store.places import LocalPlace, Place
-from joulemap.store.schema import (
-    SCHEMA_VERSION,
-    empty_frame,
-    frame_to_runs,
-    row_to_run,
-    runs_to_frame,
-    upgraded,
-    utc_now,
-)
+from joulemap.store.schema import COLUMNS, empty_frame, frame_to_runs, row_to_run, runs_to_frame, utc_now
 from joulemap.store.timelines import Timelines
 
 STORE_ENVIRONMENT_VARIABLE = "JOULEMAP_STORE"
-RUNS_FOLDER = "runs"
-TIMELINES_FOLDER = "timelines"
 SESSIONS_FOLDER = "sessions"
-DAMAGED_FOLDER = "damaged"
-_VERSION_KEY = "joulemap_run_schema"
 _SHORTEST_PREFIX = 4
-_HASH_DIGITS = 16
-_HASH_IN_NAME = re.compile(rf"-([0-9a-f]{{{_HASH_DIGITS}}})\.parquet$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +37,6 @@ class Added:
     already_there: int
     part: str | None
     """The path or URL of the part that was written; ``None`` if every run was there already."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DamagedPart:
-    """A part of the store that could not be read, and was set aside."""
-
-    name: str
-    reason: str
-    moved_to: str | None
-    """Its path or URL now; ``None`` if it could not be moved and stays where it was."""
 
 
 def default_store_dir() -> Path:
@@ -96,7 +70,8 @@ def open_store(location: str | os.PathLike[str] | None = None) -> RunStore:
 class RunStore:
     """Runs in one place, read as one table.
 
-    The table is read once and kept; :meth:`add` makes the next look read what is new.
+    :attr:`frame` holds them all; :meth:`query`, :meth:`columns` and :meth:`rows` read no more of a large store
+    than they need. What was read is kept; :meth:`refresh` makes the next look see what others have added.
 
     Args:
         place: Where the files lie.
@@ -104,16 +79,14 @@ class RunStore:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.damaged: list[DamagedPart] = []
-        self.timelines = Timelines(place, TIMELINES_FOLDER)
-        # Parts never change, so what was read of one holds for as long as it is listed.
-        self._tables: dict[str, pl.DataFrame | None] = {}
+        self.timelines = Timelines(place)
+        self._parts = Parts(place)
 
     def __repr__(self) -> str:
         return f"RunStore({self.address!r})"
 
     def __len__(self) -> int:
-        return self.frame.height
+        return len(self.run_ids)
 
     @property
     def address(self) -> str:
@@ -139,10 +112,15 @@ class RunStore:
         base = self.place.folder if isinstance(self.place, LocalPlace) else default_store_dir()
         return base / SESSIONS_FOLDER
 
+    @property
+    def damaged(self) -> list[DamagedPart]:
+        """The parts that could not be read so far."""
+        return self._parts.damaged
+
     @cached_property
     def frame(self) -> pl.DataFrame:
         """All runs, one row each, in the order in which they were stored (columns: ``store.schema.COLUMNS``)."""
-        tables = [table for table in self._read_parts() if table is not None]
+        tables = self._parts.tables()
         if not tables:
             return empty_frame()
         table = pl.concat(tables)
@@ -160,6 +138,53 @@ class RunStore:
             raise EmptyStoreError(self.address)
         return self.frame
 
+    @cached_property
+    def run_ids(self) -> pl.Series:
+        """The ids of all runs, in the order in which they were stored."""
+        return self._parts.ids()
+
+    def non_empty_run_ids(self) -> pl.Series:
+        """Return :attr:`run_ids`, or say how to fill the store.
+
+        Raises:
+            EmptyStoreError: There are no runs.
+        """
+        if self.run_ids.is_empty():
+            raise EmptyStoreError(self.address)
+        return self.run_ids
+
+    def query(self, make: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+        """Return what a query on all runs gives, without loading more of them than it needs.
+
+        Args:
+            make: Makes the query from the lazy table of all runs (columns: ``store.schema.COLUMNS``).
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        if "frame" in self.__dict__:
+            return make(self.frame.lazy()).collect()
+        try:
+            return make(self._parts.scan()).collect(engine="streaming")
+        except BaseException as error:
+            # A part that is damaged in the middle shows only when that place is read.
+            if not (isinstance(error, (pl.exceptions.ComputeError, OSError)) or is_panic(error)):
+                raise
+            if not self._parts.check_whole():
+                raise
+            return make(self._parts.scan()).collect(engine="streaming")
+
+    def columns(self, names: Collection[str]) -> pl.DataFrame:
+        """Return some columns of all runs."""
+        return self.query(lambda runs: runs.select(list(names)))
+
+    def rows(self, run_ids: pl.Series, columns: Collection[str] = tuple(COLUMNS)) -> pl.DataFrame:
+        """Return the runs with these ids, in the order of the ids, or only some of their columns."""
+        wanted = list(dict.fromkeys(["run_id", *columns]))
+        found = self.query(lambda runs: runs.select(wanted).filter(pl.col("run_id").is_in(run_ids.implode())))
+        ordered = pl.DataFrame({"run_id": run_ids}).join(found, on="run_id", how="left", maintain_order="left")
+        return ordered.select(list(columns))
+
     def add(self, runs: Sequence[Run]) -> Added:
         """Write the runs that are not there yet, all or none of them.
 
@@ -168,9 +193,9 @@ class RunStore:
         """
         unique = {run.run_id: run for run in runs}
         self.refresh()
-        known: Collection[str] = set(self.frame["run_id"])
+        known = set(self.run_ids)
         new = [run for run_id, run in unique.items() if run_id not in known]
-        part = self._write(runs_to_frame(new, stored_at=utc_now())) if new else None
+        part = self._parts.write(runs_to_frame(new, stored_at=utc_now())) if new else None
         self.refresh()
         return Added(
             added=len(new),
@@ -178,9 +203,19 @@ class RunStore:
             part=self.place.address_of(part) if part else None,
         )
 
+    def compact(self) -> tuple[int, int]:
+        """Join small files of runs, and return how many became how many; see ``Parts.compact``.
+
+        Raises:
+            StoreError: The store cannot be read or written.
+        """
+        self.refresh()
+        return self._parts.compact()
+
     def refresh(self) -> None:
-        """Forget the table, so that the next look reads what is new."""
+        """Forget the table, so that the next look sees what others have added."""
         self.__dict__.pop("frame", None)
+        self.__dict__.pop("run_ids", None)
 
     def get(self, run_id: str) -> Run:
         """Return the run with this id, or with this unambiguous beginning of an id.
@@ -193,102 +228,17 @@ class RunStore:
 
     def row(self, run_id: str) -> dict[str, object]:
         """Return the table's row of the run with this id or beginning of an id; errors as :meth:`get`."""
-        frame = self.non_empty_frame()
+        ids = self.non_empty_run_ids()
         wanted = run_id.lower()
-        found = frame.filter(pl.col("run_id").str.starts_with(wanted))
+        found = ids.filter(ids.str.starts_with(wanted))
         if found.is_empty() or len(wanted) < _SHORTEST_PREFIX:
             msg = "run"
             raise UnknownNameError(msg, run_id, [], fix="'joulemap runs' lists the runs and their ids")
-        if found.height > 1:
-            ids = ", ".join(found["run_id"].head(5))
-            msg = f"{found.height} runs have ids that begin with {run_id!r}: {ids}"
+        if len(found) > 1:
+            msg = f"{len(found)} runs have ids that begin with {run_id!r}: {', '.join(found.head(5))}"
             raise SelectorError(msg, fix="give more of the id")
-        return found.row(0, named=True)
+        return self.rows(found).row(0, named=True)
 
     def runs(self) -> list[Run]:
         """Return all runs as records."""
         return frame_to_runs(self.frame)
-
-    def _read_parts(self) -> list[pl.DataFrame | None]:
-        """Return the table of each part, ``None`` for one that cannot be read; only what is new is fetched."""
-        names = self._part_names()
-        new = [name for name in names if name not in self._tables]
-        for name, content in zip(new, self._fetch(new), strict=True):
-            self._tables[name] = self._read(name, content)
-        self._tables = {name: self._tables[name] for name in names if name in self._tables}
-        return list(self._tables.values())
-
-    def _part_names(self) -> list[str]:
-        # Names begin with the time of writing, so that sorted by name is sorted by age.
-        try:
-            return self.place.names(RUNS_FOLDER)
-        except OSError as error:
-            msg = f"the run store {self.address} cannot be read: {error.strerror or error}"
-            raise StoreError(msg, fix=_fix_of(self.place)) from error
-
-    def _fetch(self, names: Sequence[str]) -> list[bytes | OSError]:
-        try:
-            return self.place.read(names)
-        except OSError as error:
-            msg = f"the run store {self.address} cannot be read: {error.strerror or error}"
-            raise StoreError(msg, fix=_fix_of(self.place)) from error
-
-    def _read(self, name: str, content: bytes | OSError) -> pl.DataFrame | None:
-        if isinstance(content, FileNotFoundError):
-            # Another process has set it aside since it was listed.
-            return None
-        if isinstance(content, OSError):
-            # Not the file's fault perhaps (no permission, too many open files): it stays where it is.
-            reason = f"cannot be read: {content.strerror or content}"
-            self.damaged.append(DamagedPart(name=Path(name).name, reason=reason, moved_to=None))
-            return None
-        try:
-            if (told := _HASH_IN_NAME.search(name)) and told[1] != content_hash(content):
-                msg = "its content is not what was written: the hash in its name differs"
-                raise ValueError(msg)
-            version = int(pl.read_parquet_metadata(io.BytesIO(content)).get(_VERSION_KEY, "0"))
-            return upgraded(pl.read_parquet(io.BytesIO(content)), version, self.place.address_of(name))
-        except StoreError:
-            raise
-        except (pl.exceptions.PolarsError, ValueError) as error:
-            self.damaged.append(self._set_aside(name, str(error)))
-            return None
-        except BaseException as error:
-            # Polars reports some damaged files by a Rust panic, which is no Exception.
-            if type(error).__name__ != "PanicException":
-                raise
-            self.damaged.append(self._set_aside(name, str(error)))
-            return None
-
-    def _set_aside(self, name: str, reason: str) -> DamagedPart:
-        base = Path(name).name
-        target = f"{DAMAGED_FOLDER}/{base}"
-        first_line = re.sub(r"\s+", " ", reason).strip()[:200] or "unreadable"
-        try:
-            self.place.move(name, target)
-        except OSError:
-            return DamagedPart(name=base, reason=first_line, moved_to=None)
-        return DamagedPart(name=base, reason=first_line, moved_to=self.place.address_of(target))
-
-    def _write(self, frame: pl.DataFrame) -> str:
-        content = io.BytesIO()
-        frame.write_parquet(content, compression="zstd", metadata={_VERSION_KEY: str(SCHEMA_VERSION)})
-        stamp = utc_now().strftime("%Y%m%dT%H%M%S%f")
-        name = f"{RUNS_FOLDER}/{stamp}-{content_hash(content.getvalue())}.parquet"
-        try:
-            self.place.write(name, content.getvalue())
-        except OSError as error:
-            msg = f"the run store {self.address} cannot be written: {error.strerror or error}"
-            raise StoreError(msg, fix=_fix_of(self.place)) from error
-        return name
-
-
-def content_hash(content: bytes) -> str:
-    """Return the hash that a part's name bears, in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]
-
-
-def _fix_of(place: Place) -> str:
-    if isinstance(place, LocalPlace):
-        return "give a folder that you may read and write with --store DIR or JOULEMAP_STORE"
-    return "check the bucket's name, the network and the credentials in the environment (docs/stores.md)"

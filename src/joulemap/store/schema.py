@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -33,6 +33,8 @@ from joulemap.records import (
 )
 
 SCHEMA_VERSION = 1
+
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
 
 _UTC_TIME = pl.Datetime("us", "UTC")
 _PLAIN_TYPES: dict[type, pl.DataType] = {
@@ -129,7 +131,7 @@ def row_to_run(row: Mapping[str, Any]) -> Run:
     )
 
 
-def upgraded(frame: pl.DataFrame, version: int, source: str) -> pl.DataFrame:
+def upgraded(frame: Table, version: int, source: str) -> Table:
     """Return a table of an older schema version with today's columns, in today's order.
 
     Args:
@@ -146,14 +148,14 @@ def upgraded(frame: pl.DataFrame, version: int, source: str) -> pl.DataFrame:
             msg,
             fix="pip install --upgrade joulemap",
         )
-    missing = {"run_id", "model_id", "output_unit", "input_modality", "source"} - set(frame.columns)
+    columns = set(frame.lazy().collect_schema())
+    missing = {"run_id", "model_id", "output_unit", "input_modality", "source"} - columns
     if missing:
         msg = f"{source} lacks the columns {', '.join(sorted(missing))}"
         raise StoreError(msg)
     # A column that is younger than the file is simply unknown for its runs.
     return frame.select(
-        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
-        for name, kind in COLUMNS.items()
+        (pl.col(name) if name in columns else pl.lit(None)).cast(kind).alias(name) for name, kind in COLUMNS.items()
     )
 
 

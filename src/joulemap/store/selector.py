@@ -36,6 +36,8 @@ _NUMBER_KEYS = {
 KEYS = ("task", "model", "gpu", "gpus", "batch", "precision", "engine", "source", *list(_NUMBER_KEYS)[1:])
 """Every key that a selector may use."""
 
+_SELECTED_BY = ["run_id", "valid", "source", "nickname", "batch_size", "energy_per_output_j"]
+"""The columns beside a configuration's own that selecting needs."""
 _RUN_ID = re.compile(r"[0-9a-fA-F]{4,}")
 _CONFIGURATION = [
     *("task", "model_id", "gpu_model", "num_gpus", "weight_precision", "engine", "engine_version"),
@@ -43,6 +45,10 @@ _CONFIGURATION = [
     *("ulysses_degree", "ring_degree", "inference_steps", "height_px", "width_px", "num_frames"),
     *("max_num_seqs", "mean_input_tokens", "request_rate_per_s", "max_concurrency", "batch_asked"),
 ]
+
+
+SELECTION_COLUMNS = list(dict.fromkeys([*_SELECTED_BY, *(c for c in _CONFIGURATION if c != "batch_asked")]))
+"""What :func:`select` and :func:`condition` need of the run table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +115,7 @@ def find_run(store: RunStore, reference: str) -> dict[str, Any]:
         UnknownNameError: There is no such run.
         EmptyStoreError: The store is empty.
     """
-    frame = store.non_empty_frame()
+    store.non_empty_run_ids()
     if "=" not in reference:
         if not _RUN_ID.fullmatch(reference):
             kind = "run"
@@ -117,7 +123,8 @@ def find_run(store: RunStore, reference: str) -> dict[str, Any]:
                 kind, reference, [], fix="give a run id, or a selector such as task=gpqa,model=…,batch=max"
             )
         return store.row(reference)
-    found = select(frame, reference)
+    # Of a large store, only what selecting needs is read of every run.
+    found = select(store.columns(SELECTION_COLUMNS), reference)
     if found.height > 1:
         differing = {
             key: values for key in KEYS if len(values := _distinct(found.with_columns(BATCH_CEILING), key)) > 1
@@ -128,7 +135,7 @@ def find_run(store: RunStore, reference: str) -> dict[str, Any]:
         )
         add = " and ".join(f"{key}=…" for key in differing) or "a run id"
         raise SelectorError(msg, fix=f"add {add} (batch=max or batch=best choose by batch)")
-    return found.row(0, named=True)
+    return store.row(found["run_id"][0])
 
 
 def latest(frame: pl.DataFrame) -> pl.DataFrame:
