@@ -14,6 +14,7 @@ from joulemap.cli.output import Common, figure, note, print_json, print_table
 from joulemap.errors import InputError, UsageError
 from joulemap.records import Deployment, LengthDistribution, Modality, Workload
 from joulemap.records.estimate import Estimate
+from joulemap.report.numbers import quantity_cells
 
 if TYPE_CHECKING:
     import polars as pl
@@ -276,16 +277,7 @@ def _sweep_values(sweep: str, text: str) -> list[float]:
 def _print(estimate: Estimate) -> None:
     d = estimate.deployment
     title = f"{d.model_id} in {d.weight_precision} on {d.num_gpus} x {d.gpu_model}"
-    rows = [
-        [
-            name,
-            figure(q.value),
-            q.unit,
-            f"{figure(q.low)} – {figure(q.high)}" if q.low is not None else "–",
-            q.basis.value,
-        ]
-        for name, q in (*estimate.quantities.items(), *estimate.latents.items())
-    ]
+    rows = [[name, *quantity_cells(q)] for name, q in (*estimate.quantities.items(), *estimate.latents.items())]
     print_table(title, ["quantity", "value", "unit", "90 % interval", "basis"], rows)
     total = sum(estimate.energy_parts_j.values())
     parts = [
