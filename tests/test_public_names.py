@@ -46,7 +46,9 @@ VERBS_IN_PYTHON = {
 }
 """The public function behind each verb that has one; a new verb must be named here, or below."""
 
-ONLY_COMMANDS = dict.fromkeys(("measure", "record"), "they start processes, draw on the terminal, obey Ctrl-C")
+ONLY_COMMANDS = dict.fromkeys(
+    ("measure", "record", "serve"), "they start processes, draw on the terminal, obey Ctrl-C"
+)
 """Verbs without a public function, with the reason."""
 
 

@@ -49,6 +49,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "joulemap.cli.recommend:recommend_configuration",
         "Recommend the configuration of least energy under limits.",
     ),
+    "serve": ("joulemap.cli.serve:serve", "Serve the web application: look rather than read."),
     "next": ("joulemap.cli.next_:list_next_measurements", "List the measurements most worth making next."),
 }
 """Each verb with where its function lives and its line in the help."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from joulemap.cli.output import Common, figure, note, print_json, print_table
-from joulemap.cli.runs import filtered
 from joulemap.predict.backtest import Protocol, Score, backtest
-from joulemap.store.selector import parse_selector
+from joulemap.store.selector import filtered, parse_selector
 
 
 def backtest_store(

@@ -10,9 +10,8 @@ from cyclopts import Parameter
 
 from joulemap.cli.duration import seconds
 from joulemap.cli.output import Common, figure, note, print_json, print_table
-from joulemap.cli.runs import filtered
 from joulemap.diagnose.breakdown import Breakdown, BreakdownRow, By, Per, Statistic, breakdown
-from joulemap.store.selector import parse_selector, select
+from joulemap.store.selector import filtered, parse_selector, select
 
 _SPARE = ("runs", "models", "output/s/W", "J/output", "J/response", "tokens", "same models", "batch", "range")
 """Headings that a narrow terminal does without, the first first; but what is compared stays."""

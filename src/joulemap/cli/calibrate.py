@@ -10,11 +10,10 @@ import numpy as np
 from cyclopts import Parameter
 
 from joulemap.cli.output import Common, figure, note, print_json, print_table
-from joulemap.cli.runs import filtered
 from joulemap.errors import UsageError
 from joulemap.predict.calibration import Calibration, calibrate
 from joulemap.predict.forms import FormName, layout
-from joulemap.store.selector import parse_selector
+from joulemap.store.selector import filtered, parse_selector
 
 
 def calibrate_on_store(

@@ -8,7 +8,6 @@ from joulemap.diagnose.configuration import diagnose_configuration
 from joulemap.diagnose.diagnose import diagnose
 from joulemap.diagnose.diagnosis import Change, Diagnosis
 from joulemap.errors import UsageError
-from joulemap.report.numbers import quantity_cells
 
 _FINDINGS_SHOWN = 4
 
@@ -72,7 +71,16 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         if part.joules_per_output > 0
     ]
     print_table("where the joules went", ["part", unit, "share", "90 % interval", "basis"], rows)
-    rows = [[name, *quantity_cells(q)] for name, q in diagnosis.latents.items()]
+    rows = [
+        [
+            name,
+            figure(q.value),
+            q.unit,
+            "–" if q.low is None else f"{figure(q.low)}–{figure(q.high)}",
+            q.basis.value,
+        ]
+        for name, q in diagnosis.latents.items()
+    ]
     print_table("latents", ["latent", "value", "unit", "90 % interval", "basis"], rows)
     for number, finding in enumerate(diagnosis.findings[:_FINDINGS_SHOWN], start=1):
         out.print(f"{number}. {finding.cause}  ({finding.name}, confidence {finding.confidence:.0%})")

@@ -19,8 +19,10 @@ from joulemap.cli.measure_view import View
 from joulemap.cli.output import Common, figure, note, print_json, print_table
 from joulemap.errors import EXIT_DONE, EXIT_INTERRUPTED, JoulemapError, UsageError
 from joulemap.measure.session.campaign import Campaign, Orders, conduct
+from joulemap.measure.session.instruments import Instruments
 from joulemap.measure.session.interrupts import ended_like_ctrl_c
 from joulemap.measure.session.journal import Journal, read_journal
+from joulemap.measure.session.published import Published, state_file
 from joulemap.measure.session.recovery import recover
 from joulemap.measure.session.session import SessionResult
 from joulemap.records import Run
@@ -91,13 +93,18 @@ def measure(
             skip=skip,
         )
         with View() as view, ended_like_ctrl_c():
-            result = conduct(campaign, orders, view.watching, view.tell)
+
+            def watching(instruments: Instruments) -> Published:
+                return Published(view.watching(instruments), instruments, state_file(folder, journal.session_id))
+
+            result = conduct(campaign, orders, watching, view.tell)
     except KeyboardInterrupt:
         # Before the first level, or after the last one.
         note(f"interrupted; go on with: joulemap measure --resume {journal.session_id}")
         return EXIT_INTERRUPTED
     finally:
         journal.close()
+        state_file(folder, journal.session_id).unlink(missing_ok=True)
     return report([*recovered, *result.runs], result, store, json=output.json)
 
 

@@ -12,9 +12,8 @@ from cyclopts import Parameter
 
 from joulemap.cli.output import Common, figure, note, print_json, print_table
 from joulemap.errors import InputError, UsageError
-from joulemap.records import Deployment, LengthDistribution, Modality, Workload
+from joulemap.records import Deployment, LengthDistribution, Workload
 from joulemap.records.estimate import Estimate
-from joulemap.report.numbers import quantity_cells
 
 if TYPE_CHECKING:
     import polars as pl
@@ -186,16 +185,9 @@ def workload_of(work: Work) -> Workload:
         num_frames=work.frames,
     )
     if work.task is not None:
-        from joulemap.catalog import load_catalog
+        from joulemap.predict.asked import for_task
 
-        task = load_catalog().task(work.task)
-        lengths = task.output_lengths
-        workload = replace(
-            workload,
-            task=task.id,
-            input_modality=Modality(task.input_modality),
-            mean_output_tokens=lengths.mean_tokens if lengths else None,
-        )
+        workload = for_task(workload, work.task)
     if work.output_tokens is None:
         return workload
     path = Path(work.output_tokens)
@@ -277,7 +269,16 @@ def _sweep_values(sweep: str, text: str) -> list[float]:
 def _print(estimate: Estimate) -> None:
     d = estimate.deployment
     title = f"{d.model_id} in {d.weight_precision} on {d.num_gpus} x {d.gpu_model}"
-    rows = [[name, *quantity_cells(q)] for name, q in (*estimate.quantities.items(), *estimate.latents.items())]
+    rows = [
+        [
+            name,
+            figure(q.value),
+            q.unit,
+            f"{figure(q.low)} – {figure(q.high)}" if q.low is not None else "–",
+            q.basis.value,
+        ]
+        for name, q in (*estimate.quantities.items(), *estimate.latents.items())
+    ]
     print_table(title, ["quantity", "value", "unit", "90 % interval", "basis"], rows)
     total = sum(estimate.energy_parts_j.values())
     parts = [

@@ -10,10 +10,9 @@ from cyclopts import Parameter
 
 from joulemap.cli.output import Common, figure, note, print_json, print_table
 from joulemap.errors import UnknownNameError, UsageError
-from joulemap.records import Basis
 from joulemap.store.export import export_runs, to_records
-from joulemap.store.schema import COLUMNS
-from joulemap.store.selector import BATCH_CEILING, SELECTION_COLUMNS, Selector, condition, parse_selector
+from joulemap.store.schema import COLUMNS, energy_basis
+from joulemap.store.selector import SELECTION_COLUMNS, filtered, parse_selector
 
 TABLE_COLUMNS = {
     "run_id": "run",
@@ -93,24 +92,13 @@ def list_runs(
         rows = [[_cell(value) for value in row] for row in table.iter_rows()]
         if chosen is None:
             headings.append(ENERGY_IS)
-            rows = [[*row, basis] for row, basis in zip(rows, _energy_basis(shown), strict=True)]
+            rows = [[*row, basis] for row, basis in zip(rows, energy_basis(shown), strict=True)]
         print_table("", headings, rows, left=3, spare=() if chosen else _SPARE)
         rest = found.height - shown.height
         more = f" ({rest} more: --limit {found.height}, --json or -o FILE)" if rest else ""
         note(f"{found.height} of {frame.height} runs{more}")
     if invalid and not include_invalid:
         note(f"{invalid} invalid runs are left out; --include-invalid shows them")
-
-
-def filtered(frame: pl.DataFrame, selector: Selector) -> pl.DataFrame:
-    """Return the rows that a selector matches, repeated configurations included."""
-    found = frame.with_columns(BATCH_CEILING)
-    for key, value in selector.values.items():
-        if key == "batch" and value in {"max", "best"}:
-            msg = f"batch={value} chooses one run; a list needs a number, or no batch"
-            raise UsageError(msg, fix="'joulemap show' and 'joulemap explain' take batch=max and batch=best")
-        found = found.filter(condition(frame, key, value))
-    return found.drop("batch_ceiling")
 
 
 def _columns(text: str | None) -> list[str] | None:
@@ -129,13 +117,6 @@ def _check(column: str) -> None:
     if column not in COLUMNS:
         kind = "column"
         raise UnknownNameError(kind, column, COLUMNS)
-
-
-def _energy_basis(frame: pl.DataFrame) -> list[str]:
-    """Return what each run's energy per output rests on; a run says so only where it is not measured."""
-    told = pl.col("annotations").str.json_path_match("$.basis.energy_per_output_j").fill_null(Basis.MEASURED.value)
-    basis = pl.when(pl.col("energy_per_output_j").is_null()).then(pl.lit("–")).otherwise(told)
-    return frame.select(basis).to_series().to_list()
 
 
 def _cell(value: object) -> str:

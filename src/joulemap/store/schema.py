@@ -109,6 +109,13 @@ def runs_to_frame(runs: Sequence[Run], *, stored_at: datetime) -> pl.DataFrame:
     return pl.DataFrame({name: data[name] for name in COLUMNS}, schema=COLUMNS, strict=False)
 
 
+def energy_basis(frame: pl.DataFrame) -> list[str]:
+    """Return what each run's energy per output rests on, ``–`` without one; a run says so only if not measured."""
+    told = pl.col("annotations").str.json_path_match("$.basis.energy_per_output_j").fill_null(Basis.MEASURED.value)
+    basis = pl.when(pl.col("energy_per_output_j").is_null()).then(pl.lit("–")).otherwise(told)
+    return frame.select(basis).to_series().to_list()
+
+
 def frame_to_runs(frame: pl.DataFrame) -> list[Run]:
     """Return the runs of a table that has the columns of ``COLUMNS``."""
     return [row_to_run(row) for row in frame.iter_rows(named=True)]

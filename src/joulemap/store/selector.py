@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from joulemap.errors import SelectorError, UnknownNameError
+from joulemap.errors import SelectorError, UnknownNameError, UsageError
 from joulemap.store.run_store import RunStore
 
 BATCH_CEILING = pl.coalesce("max_num_seqs", "batch_size").cast(pl.Float64).alias("batch_ceiling")
@@ -105,6 +105,22 @@ def select(frame: pl.DataFrame, selector: str | Selector) -> pl.DataFrame:
             raise SelectorError(msg, fix=f"{key} there is one of: {there}")
         found = narrowed
     return _with_batch(found, parsed)
+
+
+def filtered(frame: pl.DataFrame, selector: Selector) -> pl.DataFrame:
+    """Return the rows that a selector matches, repeated configurations included.
+
+    Raises:
+        UsageError: The selector chooses one run by its batch, which lists do not.
+        UnknownNameError: A name is not in the store; suggests the nearest.
+    """
+    found = frame.with_columns(BATCH_CEILING)
+    for key, value in selector.values.items():
+        if key == "batch" and value in {"max", "best"}:
+            msg = f"batch={value} chooses one run; a list needs a number, or no batch"
+            raise UsageError(msg, fix="'joulemap show' and 'joulemap explain' take batch=max and batch=best")
+        found = found.filter(condition(frame, key, value))
+    return found.drop("batch_ceiling")
 
 
 def find_run(store: RunStore, reference: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The pages, one a file; each has a ``router`` and a template of its name."""
