@@ -32,16 +32,18 @@ _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def examples() -> Iterator[tuple[str, str, list[str]]]:
-    """Yield page and line, command, and the output shown, of each ``$ joulemap …`` in a console block."""
+def examples() -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+    """Yield page and line of each console block, and its ``$ joulemap …`` with the output shown."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for block in _BLOCK.finditer(text):
+            commands = []
             for part in re.split(r"^\$ ", block.group(1), flags=re.MULTILINE)[1:]:
                 command, *shown = part.replace("\\\n", " ").splitlines()
-                line = text[: block.start() + block.group().index(command[:20])].count("\n") + 1
                 if command.startswith("joulemap "):
-                    yield f"{page.relative_to(ROOT)}:{line}", command, shown
+                    commands.append((command, shown))
+            if commands:
+                yield f"{page.relative_to(ROOT)}:{text[: block.start()].count(NEWLINE) + 2}", commands
 
 
 EXAMPLES = list(examples())
@@ -53,11 +55,10 @@ PROGRAMS = [
 ]
 
 
-@pytest.mark.parametrize(("place", "command", "shown"), EXAMPLES, ids=[place for place, _, _ in EXAMPLES])
+@pytest.mark.parametrize(("place", "commands"), EXAMPLES, ids=[place for place, _ in EXAMPLES])
 def test_commands_in_the_docs_run_and_print_what_is_shown(
     place: str,
-    command: str,
-    shown: list[str],
+    commands: list[tuple[str, list[str]]],
     study_store: RunStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -65,13 +66,15 @@ def test_commands_in_the_docs_run_and_print_what_is_shown(
 ) -> None:
     monkeypatch.setenv(STORE_ENVIRONMENT_VARIABLE, str(study_store.folder))
     monkeypatch.chdir(tmp_path)
-    code = run(shlex.split(command)[1:])
-    printed = capsys.readouterr()
-    assert code == 0, printed.err
-    everything = _folded(printed.out + " " + printed.err)
-    for line in filter(None, map(_folded, shown)):
-        for piece in filter(None, map(str.strip, line.split("…"))):  # "…" stands for what was left out
-            assert piece in everything, f"{place} shows {piece!r}, which {command!r} does not print"
+    # One after the other in one folder, so that a command may use what the one before it wrote.
+    for command, shown in commands:
+        code = run(shlex.split(command)[1:])
+        printed = capsys.readouterr()
+        assert code == 0, printed.err
+        everything = _folded(printed.out + " " + printed.err)
+        for line in filter(None, map(_folded, shown)):
+            for piece in filter(None, map(str.strip, line.split("…"))):  # "…" stands for what was left out
+                assert piece in everything, f"{place} shows {piece!r}, which {command!r} does not print"
 
 
 @pytest.mark.parametrize(("place", "code"), PROGRAMS, ids=[place for place, _ in PROGRAMS])
@@ -84,7 +87,7 @@ def test_programs_in_the_docs_run(
 
 
 def test_examples_are_found() -> None:
-    pages = {place.partition(":")[0] for place, _, _ in EXAMPLES}
+    pages = {place.partition(":")[0] for place, _ in EXAMPLES}
     assert {"README.md", "docs/index.md", "docs/explain.md", "docs/runs.md"} <= pages
 
 

@@ -26,6 +26,7 @@ VERBS_IN_PYTHON = {
     "import": "import_path",  # "import" is a keyword
     "runs": "open_store",
     "show": "find_run",
+    "publish": "publish_dataset",
     "compact": "RunStore",  # its method
     "study": "reproduce",
     "breakdown": "breakdown",

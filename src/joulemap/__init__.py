@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from joulemap.report.document import Document
     from joulemap.report.renderers.write import write_report
     from joulemap.report.report import report
+    from joulemap.store.data_card import DatasetDescription
+    from joulemap.store.dataset import publish_dataset
     from joulemap.store.importers import import_path
     from joulemap.store.run_store import RunStore, open_store
     from joulemap.store.selector import find_run, select
@@ -72,6 +74,7 @@ __all__ = [
     "Claim",
     "Comparison",
     "Constraints",
+    "DatasetDescription",
     "Deployment",
     "Diagnosis",
     "Document",
@@ -117,6 +120,7 @@ __all__ = [
     "plan_fleet",
     "predict",
     "predict_many",
+    "publish_dataset",
     "read_plan",
     "recommend",
     "report",
@@ -162,6 +166,8 @@ _HOMES = {
     "joulemap.store.importers": ("import_path",),
     "joulemap.store.run_store": ("RunStore", "open_store"),
     "joulemap.store.selector": ("find_run", "select"),
+    "joulemap.store.data_card": ("DatasetDescription",),
+    "joulemap.store.dataset": ("publish_dataset",),
     "joulemap.study": ("Claim", "reproduce"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

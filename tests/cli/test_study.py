@@ -54,7 +54,7 @@ def test_figures_do_not_disturb_json(tmp_path: Path, capsys: Captured) -> None:
     assert claims["moe"]["computed"] is None
     assert claims["moe"]["match"] is False
     assert "Qwen/Qwen3-32B" in claims["moe"]["note"]
-    assert "batch-deepseek-r1: not drawn, the store has no run with task gpqa" in printed.err
+    assert "batch-deepseek-r1: not drawn, there is no run with task gpqa" in printed.err
 
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path, capsys: Captured) -> None:

@@ -112,5 +112,5 @@ def test_modality_is_compared_at_the_shared_gpu_count_of_lowest_text_energy(
 
 @pytest.mark.parametrize("compare", [precision_pairs, modality_ratios, lambda runs: gpu_count_pairs(runs, "B200")])
 def test_nothing_to_compare_is_said(compare: object) -> None:
-    with pytest.raises(MissingRunsError, match="the store has no"):
+    with pytest.raises(MissingRunsError, match="there is no"):
         compare(runs_of(chat("a", 8, 1.0)))  # type: ignore[operator]

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "import": ("joulemap.cli.import_:import_runs", "Bring results of other tools, or the study, into the store."),
     "runs": ("joulemap.cli.runs:list_runs", "List, filter, sort and export the runs of the store."),
     "show": ("joulemap.cli.show:show_run", "Show everything that is known of one run."),
+    "publish": ("joulemap.cli.publish:publish_runs", "Write runs as a dataset that others can cite and check."),
     "compact": ("joulemap.cli.compact:compact_store", "Join a store's many small files into few."),
     "study": ("joulemap.cli.study:reproduce_study", "Reproduce the study's published claims and figures."),
     "breakdown": ("joulemap.cli.breakdown:break_down", "Compare energy by task, model, GPU, precision, batch."),

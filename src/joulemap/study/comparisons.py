@@ -55,7 +55,7 @@ def gpu_generations(runs: StudyRuns, kind: str) -> pl.DataFrame:
     }
     pairs = energies["B200"].join(energies["H100"], on=[*group, "limit_s"], nulls_equal=True, maintain_order="left")
     if pairs.is_empty():
-        msg = f"the store has no model with runs on both B200 and H100 within a limit, for {' or '.join(tasks)}"
+        msg = f"there is no model with runs on both B200 and H100 within a limit, for {' or '.join(tasks)}"
         raise MissingRunsError(msg)
     return pairs.with_columns(change=pl.col("B200") / pl.col("H100") - 1)
 
@@ -82,7 +82,7 @@ def precision_pairs(runs: StudyRuns) -> pl.DataFrame:
     bf16 = minimum_energy(tokens.filter(weight_precision="bfloat16"), key)
     pairs = fp8.join(bf16, on=key, suffix="_bf16", maintain_order="left")
     if pairs.is_empty():
-        msg = "the store has no model measured in both FP8 and BF16 on one task, GPU, GPU count and batch"
+        msg = "there is no model measured in both FP8 and BF16 on one task, GPU, GPU count and batch"
         raise MissingRunsError(msg)
     return pairs.select(
         *key,
@@ -114,7 +114,7 @@ def gpu_count_pairs(runs: StudyRuns, gpu_model: str) -> pl.DataFrame:
         pl.col("num_gpus") < pl.col("num_gpus_more")
     )
     if pairs.is_empty():
-        msg = f"the store has no text model measured at one batch on different numbers of {gpu_model}"
+        msg = f"there is no text model measured at one batch on different numbers of {gpu_model}"
         raise MissingRunsError(msg)
     return pairs.select(
         *("task", "model", "batch_ceiling", "num_gpus", "num_gpus_more"),
@@ -164,7 +164,7 @@ def modality_ratios(runs: StudyRuns, gpu_model: str = "B200") -> pl.DataFrame:
             {"model": names[multimodal], "num_gpus": num_gpus, **{m: c[num_gpus] for m, c in counts.items()}}
         )
     if missing:
-        msg = f"the store has no {gpu_model} runs of {', '.join(sorted(set(missing)))}"
+        msg = f"there is no {gpu_model} runs of {', '.join(sorted(set(missing)))}"
         raise MissingRunsError(msg)
     if len(rows) < len(MODALITY_SIBLINGS):
         msg = f"on {gpu_model}, some models share no GPU count between text, image and video"

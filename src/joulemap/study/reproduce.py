@@ -12,17 +12,18 @@ from joulemap.study.claims.dataset import CONFIGURATIONS
 from joulemap.study.runs import RELEASE, study_runs
 
 
-def reproduce(frame: pl.DataFrame) -> list[Claim]:
+def reproduce(frame: pl.DataFrame, *, every_source: bool = False) -> list[Claim]:
     """Return every published claim beside what the runs give for it, in the study's order.
 
     Args:
         frame: The run table (columns: ``joulemap.store.schema.COLUMNS``). Invalid runs are left out; where two
             runs share a configuration, the later counts.
+        every_source: Take runs of every source, not only the study's own where there are some.
 
     Returns:
         The claims; one whose runs are missing has no computed value and says what is missing.
     """
-    runs = study_runs(frame)
+    runs = study_runs(frame, every_source=every_source)
     claims = [definition.check(runs) for definition in CLAIMS]
     if runs.all.height == CONFIGURATIONS and runs.of_release:
         return claims

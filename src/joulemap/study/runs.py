@@ -67,11 +67,11 @@ class StudyRuns:
             for column, value in values.items()
         )
         if found.is_empty():
-            raise MissingRunsError("the store has no run with " + describe(values))
+            raise MissingRunsError("there is no run with " + describe(values))
         return found
 
 
-def study_runs(frame: pl.DataFrame) -> StudyRuns:
+def study_runs(frame: pl.DataFrame, *, every_source: bool = False) -> StudyRuns:
     """Return the study's runs in a run table.
 
     Runs that were read from the study's data are taken where there are any, and of several releases the one
@@ -79,15 +79,26 @@ def study_runs(frame: pl.DataFrame) -> StudyRuns:
 
     Args:
         frame: The run table (columns: ``joulemap.store.schema.COLUMNS``).
+        every_source: Take every valid run, whatever its source.
     """
     runs = frame.filter(pl.col("valid").fill_null(value=True))
-    for is_meant in (pl.col("source").str.starts_with(SOURCE), pl.col("source") == f"{SOURCE} {RELEASE}"):
+    whose = (
+        ()
+        if every_source
+        else (pl.col("source").str.starts_with(SOURCE), pl.col("source") == f"{SOURCE} {RELEASE}")
+    )
+    for is_meant in whose:
         meant = runs.filter(is_meant)
         runs = runs if meant.is_empty() else meant
     configurations = (
         # Within one file the later row counts, in whichever order the rows were stored.
         latest(runs.sort("source_row", nulls_last=False, maintain_order=True))
-        .with_columns(BATCH_CEILING, model=pl.coalesce("nickname", pl.col("model_id").str.split("/").list.last()))
+        .with_columns(
+            BATCH_CEILING,
+            # Of a diffusion batch, whose requests end together, some sources give only the mean.
+            latency_median_s=pl.coalesce("latency_median_s", "latency_mean_s"),
+            model=pl.coalesce("nickname", pl.col("model_id").str.split("/").list.last()),
+        )
         .filter(pl.col("energy_per_output_j") > 0)
     )
     return StudyRuns(all=runs, configurations=configurations)

@@ -131,8 +131,10 @@ def _answer(file: str, tables: list[list[str]]) -> dict[str, Any]:
         table = pl.read_parquet(file, n_rows=MOST_ROWS + 1)
         if table.height > MOST_ROWS:
             return {"problem": f"has over {MOST_ROWS:,} rows, the most that are read"}
-        # Dates, nested and binary values are in no column that is wanted.
-        plain = [n for n, kind in table.schema.items() if kind.is_numeric() or kind in (pl.String, pl.Boolean)]
+        stamps = [n for n, kind in table.schema.items() if isinstance(kind, pl.Datetime)]
+        table = table.with_columns(pl.col(stamps).dt.to_string("iso:strict"))
+        # Binary and nested values, but for lists of numbers and texts, are in no column that is wanted.
+        plain = [n for n, kind in table.schema.items() if _is_plain(kind)]
         return {"rows": table.select(pl.col(plain)).to_dicts()}
     except (pl.exceptions.PolarsError, OSError, ValueError, MemoryError) as error:
         return {"problem": f"is damaged Parquet: {_first_line(error)}"}
@@ -141,6 +143,11 @@ def _answer(file: str, tables: list[list[str]]) -> dict[str, Any]:
         if type(error).__name__ != "PanicException":
             raise
         return {"problem": f"is damaged Parquet: {_first_line(error)}"}
+
+
+def _is_plain(kind: pl.DataType) -> bool:
+    inner = kind.inner if isinstance(kind, pl.List) else kind
+    return inner in (pl.String, pl.Boolean) or (isinstance(inner, pl.DataType) and inner.is_numeric())
 
 
 def _first_line(error: BaseException) -> str:

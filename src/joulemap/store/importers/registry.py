@@ -12,6 +12,7 @@ from joulemap.store.importers.protocol import Importer
 
 ENTRY_POINT_GROUP = "joulemap.importers"
 OWN_FORMATS = (
+    "joulemap_dataset",
     "leaderboard",
     "mlenergy_llm",
     "mlenergy_diffusion",

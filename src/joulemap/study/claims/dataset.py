@@ -25,7 +25,7 @@ def _throughput_per_watt(runs: StudyRuns) -> Outcome:
     product = pl.col("output_throughput_per_s") / pl.col("power_w") * pl.col("energy_per_output_j")
     deviations = runs.all.select((product - 1).abs().alias("deviation"))["deviation"].drop_nulls()
     if deviations.is_empty():
-        msg = "the store has no run with throughput, power and energy per output"
+        msg = "there is no run with throughput, power and energy per output"
         raise MissingRunsError(msg)
     held = int((deviations < _IDENTITY_TOLERANCE).sum())
     every = held == runs.all.height

@@ -34,7 +34,7 @@ def _steps(runs: StudyRuns) -> Outcome:
     best = {row["model_id"]: row for row in rows.iter_rows(named=True)}
     missing = [name for name in (_FEWER_PARAMETERS, _MORE_PARAMETERS) if name not in best]
     if missing:
-        msg = f"the store has no B200 run, with size and steps, of {' or '.join(missing)}"
+        msg = f"there is no B200 run, with size and steps, of {' or '.join(missing)}"
         raise MissingRunsError(msg)
     small, large = best[_FEWER_PARAMETERS], best[_MORE_PARAMETERS]
     # The claim is about steps against size: it holds only if the two are as it says.

@@ -55,7 +55,7 @@ def _exceptions(runs: StudyRuns) -> Outcome:
             rows = runs.pick(task=task, model_id=model_id, gpu_model=gpu)
             within = rows.filter(pl.col("itl_median_s") <= _ITL_LIMIT_S)
             if within.is_empty():
-                msg = f"the store has no {gpu} run of {model_id} with a median ITL ≤ {_ITL_LIMIT_S:g} s"
+                msg = f"there is no {gpu} run of {model_id} with a median ITL ≤ {_ITL_LIMIT_S:g} s"
                 raise MissingRunsError(msg)
             best[gpu] = minimum_energy(within, ["gpu_model"]).row(0, named=True)
         h100, b200 = best["H100"], best["B200"]

@@ -16,7 +16,7 @@ def _within(low: int, high: int) -> Callable[[StudyRuns], Outcome]:
         batch = pl.col("batch_ceiling").is_between(low, high)
         pairs = precision_pairs(runs).filter(batch & ~is_data_parallel_case())
         if pairs.is_empty():
-            msg = f"the store has no FP8 and BF16 pair at batch {low} to {high}"
+            msg = f"there is no FP8 and BF16 pair at batch {low} to {high}"
             raise MissingRunsError(msg)
         values = {
             f"{quantity}_{name}": value
@@ -53,7 +53,7 @@ def _span(values: dict[str, float], key: str) -> str:
 def _data_parallel(runs: StudyRuns) -> Outcome:
     pairs = precision_pairs(runs).filter(is_data_parallel_case())
     if pairs.is_empty():
-        msg = f"the store has no FP8 and BF16 pair of {ATTENTION_DATA_PARALLEL_MODEL}"
+        msg = f"there is no FP8 and BF16 pair of {ATTENTION_DATA_PARALLEL_MODEL}"
         raise MissingRunsError(msg)
     if pairs["time_change"].null_count():
         msg = f"runs of {ATTENTION_DATA_PARALLEL_MODEL} do not state their batch or throughput"

@@ -28,7 +28,7 @@ def precision(runs: StudyRuns) -> Chart:
     """Draw the change of energy and latency from BF16 to FP8 against the batch."""
     pairs = precision_pairs(runs).filter(~is_data_parallel_case())
     if pairs.is_empty():
-        msg = "the store has no FP8 and BF16 pair without attention data parallelism"
+        msg = "there is no FP8 and BF16 pair without attention data parallelism"
         raise MissingRunsError(msg)
     small = pairs.filter(pl.col("batch_ceiling") <= _BANDS[0][1])["energy_change"]
     large = pairs.filter(pl.col("batch_ceiling") > _BANDS[1][1])["energy_change"]

@@ -21,7 +21,7 @@ def output_length(runs: StudyRuns) -> Chart:
     """Draw the distribution of reply lengths of each task."""
     best = _best(runs).filter(_HAS_LENGTHS)
     if best.is_empty():
-        msg = "the store has no distribution of output lengths"
+        msg = "there is no distribution of output lengths"
         raise MissingRunsError(msg)
     data = _distributions(best, scale=None)
     means = _means(best, "mean_output_tokens")
@@ -49,7 +49,7 @@ def energy_per_response(runs: StudyRuns) -> Chart:
         kind=pl.lit("model"),
     )
     if replies.is_empty() and single.is_empty():
-        msg = f"the store has no {_GPU} runs to show"
+        msg = f"there is no {_GPU} runs to show"
         raise MissingRunsError(msg)
     data = pl.concat([_distributions(replies, scale="energy_per_output_j"), single], how="diagonal")
     means = _means(best, "energy_per_request_j")
