@@ -90,6 +90,9 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         if finding.change.energy_ratio is not None:
             out.print(f"     it buys:  {_bought(finding.change)}")
         out.print(f"     wrong if: {finding.falsified_by}\n")
+    if len(diagnosis.findings) > _FINDINGS_SHOWN:
+        further = ", ".join(finding.name for finding in diagnosis.findings[_FINDINGS_SHOWN:])
+        out.print(f"also found: {further} (--json tells all)\n")
     if not diagnosis.findings:
         out.print("nothing stands out.")
     for text in diagnosis.notes:

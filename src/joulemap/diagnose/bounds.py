@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from joulemap.diagnose.diagnosis import Bound
 from joulemap.diagnose.ledger import Measurement, Times, dynamic_energy, static_power
-from joulemap.diagnose.modelled import LIMITS, TWOFOLD, Modelled, energy_per_output
+from joulemap.diagnose.modelled import LIMITS, REMOVED, TWOFOLD, Modelled, energy_per_output
 from joulemap.diagnose.series import Curves, Series
 from joulemap.physics.arrays import Floats
 from joulemap.predict.language import LanguageTerms
@@ -61,6 +61,10 @@ class SeenOfBatch:
     largest."""
     gain_below_ratio: Floats
     """Energy at half the batch over energy now, read off the next smaller batch measured; likewise."""
+    arrivals_set_it: NDArray[np.bool_]
+    """Requests arrive at a rate, and no ceiling is known: what ran together is what came."""
+    text_only: NDArray[np.bool_]
+    """Prompts are text, which hosts prepare fast."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,10 +102,15 @@ def bounds_of(modelled: Modelled, measured: Measurement, times: Times, seen: See
     gains = np.ones((len(ORDER), len(modelled)))
     for bound in LIMITS[modelled.form]:
         gains[ORDER.index(bound)] = now / energy_per_output(modelled.relieved(bound))
-    gains[ORDER.index(Bound.HOST)] = np.maximum(
-        gains[ORDER.index(Bound.HOST)], _waiting_gain(modelled, measured, times)
+    # A quicker host saves no more than the waiting that was seen, whatever the model expects of hosts.
+    halved, removed = (_waiting_gain(modelled, measured, times, factor) for factor in (TWOFOLD, REMOVED))
+    host_gain = np.clip(gains[ORDER.index(Bound.HOST)], halved, removed)
+    # Replicas that wait for each other look like GPUs that wait for their host; text is quickly prepared.
+    replicas_wait = _replicated(modelled) & seen.text_only
+    gains[ORDER.index(Bound.HOST)] = np.where(replicas_wait, 1.0, host_gain)
+    gains[ORDER.index(Bound.IMBALANCE)] = np.maximum(
+        _imbalance_gain(modelled, now), np.where(replicas_wait, halved, 1.0)
     )
-    gains[ORDER.index(Bound.IMBALANCE)] = _imbalance_gain(modelled, now)
     gains = np.maximum(gains, 1.0)
     starved = times.starved_s > STARVED * measured.step_s
     holders = batch_holder(modelled, measured, times, seen)
@@ -113,7 +122,9 @@ def bounds_of(modelled: Modelled, measured: Measurement, times: Times, seen: See
     preference = np.ones_like(gains)
     for bound in BATCH_BOUNDS:
         preference[ORDER.index(bound)] = np.where(batch_gains >= UNSATURATED, BATCH_UPSTREAM, 1.0)
-    preference[ORDER.index(Bound.HOST)] = np.where(starved, 1.0 + times.starved_s / measured.step_s, 1.0)
+    waiting_first = np.where(starved, 1.0 + times.starved_s / measured.step_s, 1.0)
+    preference[ORDER.index(Bound.HOST)] = np.where(replicas_wait, 1.0, waiting_first)
+    preference[ORDER.index(Bound.IMBALANCE)] = np.where(replicas_wait, waiting_first, 1.0)
     return Bounds(
         gain_ratio=gains, ranked_ratio=gains * preference, batch_gain_ratio=batch_gains, batch_holder=holders
     )
@@ -129,9 +140,10 @@ def batch_holder(modelled: Modelled, measured: Measurement, times: Times, seen: 
     if not isinstance(rows, LanguageRows) or not isinstance(terms, LanguageTerms):
         # A pipeline's batch is what it was called with; memory sets the end, which is not modelled.
         return [Bound.APPLICATION_LIMIT] * len(modelled)
-    fills = rows.batch >= FILLED * rows.ceiling
+    fills = (rows.batch >= FILLED * rows.ceiling) & ~seen.arrivals_set_it
     batch = modelled.batch()
-    room = batch < ROOM * terms.batch_ceiling
+    # A filled ceiling explains the batch by itself, up to where memory is as likely full.
+    room = batch < np.where(fills, MEMORY_FULL, ROOM) * terms.batch_ceiling
     # Where the engine told its use of the cache, that counts and not the model's estimate of what fits.
     known = ~np.isnan(seen.kv_utilization)
     room = np.where(known, seen.kv_utilization < MEMORY_FULL, room)
@@ -173,6 +185,11 @@ def _beside_waiting(gains: Floats, waiting_share: Floats) -> Floats:
     return np.asarray(1.0 / (1.0 - saved))
 
 
+def _replicated(modelled: Modelled) -> NDArray[np.bool_]:
+    rows = modelled.rows.rows
+    return rows.replicas > 1 if isinstance(rows, LanguageRows) else np.zeros(len(modelled), dtype=np.bool_)
+
+
 def _imbalance_gain(modelled: Modelled, now: Floats) -> Floats:
     rows = modelled.rows.rows
     if not isinstance(rows, LanguageRows):
@@ -183,11 +200,11 @@ def _imbalance_gain(modelled: Modelled, now: Floats) -> Floats:
     return np.where(rows.replicas > 1, np.sqrt(np.maximum(gain, 1.0)), 1.0)
 
 
-def _waiting_gain(modelled: Modelled, measured: Measurement, times: Times) -> Floats:
-    """Return the gain from halving the time that the GPU was seen to wait, whatever the model expects of hosts."""
+def _waiting_gain(modelled: Modelled, measured: Measurement, times: Times, factor: float) -> Floats:
+    """Return the gain from dividing the time that the GPU was seen to wait by a factor."""
     static_w = static_power(modelled.terms, measured)
     now = dynamic_energy(modelled.terms) + static_w * measured.step_s
-    return np.asarray(now / (now - static_w * times.starved_s / TWOFOLD))
+    return np.asarray(now / (now - static_w * times.starved_s * (1.0 - 1.0 / factor)))
 
 
 def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
@@ -222,7 +239,13 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
         went_further=np.array(further, dtype=bool),
         gain_above_ratio=np.array(above, dtype=np.float64),
         gain_below_ratio=np.array(below, dtype=np.float64),
+        arrivals_set_it=_told(frame, pl.col("request_rate_per_s").is_not_null() & pl.col("max_num_seqs").is_null()),
+        text_only=_told(frame, pl.col("input_modality").fill_null("text") == "text"),
     )
+
+
+def _told(frame: pl.DataFrame, condition: pl.Expr) -> NDArray[np.bool_]:
+    return np.asarray(frame.select(condition).to_series().to_numpy(), dtype=np.bool_)
 
 
 def neighbouring_gains(row: Mapping[str, Any], series: Series | None) -> tuple[float | None, float | None]:

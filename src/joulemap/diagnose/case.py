@@ -31,6 +31,10 @@ class Case:
     """Energy now over energy at twice the batch, whatever holds it."""
     changes: Mapping[str, Change]
     """Predicted change of each alternative that this run has, by the finding's name."""
+    power_ratio: float | None = None
+    """Measured power over what the model expects of the work that was done; ``None`` where it knows nothing."""
+    power_deviation: float = 0.0
+    """Standard deviation (logarithm) of what it expects."""
     series: Series | None = None
     """The measured runs that differ only in batch; ``None`` for a configuration that nobody ran."""
     siblings: Mapping[str, tuple[Series, ...]] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,12 +14,14 @@ from joulemap.catalog import Catalog, load_catalog
 from joulemap.diagnose.alternatives import numbered, predicted_changes
 from joulemap.diagnose.bounds import ORDER, SeenOfBatch, batch_seen, bounds_of
 from joulemap.diagnose.case import Case
-from joulemap.diagnose.diagnosis import AboveIdeal, Change, Diagnosis, LedgerPart
+from joulemap.diagnose.completed import completed
+from joulemap.diagnose.diagnosis import AboveIdeal, Change, Diagnosis, LedgerPart, Part
 from joulemap.diagnose.explain import label
 from joulemap.diagnose.findings.registry import findings_of, registered_findings
+from joulemap.diagnose.hosts import with_hosts_as_seen
 from joulemap.diagnose.ideal import NAMES, ideal_energy
 from joulemap.diagnose.latents import basis_of, latents_of, missing_latents
-from joulemap.diagnose.ledger import PARTS, Ledger, Measurement, ledger_of, times_of
+from joulemap.diagnose.ledger import PARTS, Ledger, Measurement, expected_power, ledger_of, times_of
 from joulemap.diagnose.modelled import Modelled, modelled_forms, seconds_per_output_step
 from joulemap.diagnose.neighbours import siblings_of
 from joulemap.diagnose.series import Curves, with_series_columns
@@ -75,7 +76,9 @@ def diagnose_frame(
         One diagnosis a run, in order.
     """
     fitted, facts = calibration or default_calibration(), catalog or load_catalog()
-    runs = with_series_columns(with_batches(frame.filter(pl.col("energy_per_output_j") > 0)))
+    told = completed(frame.filter(pl.col("energy_per_output_j") > 0), facts, models)
+    seen = with_hosts_as_seen(told, calibration=fitted, catalog=facts, models=models)
+    runs = with_series_columns(seen)
     rows = runs.to_dicts()
     findings = registered_findings()
     changes = predicted_changes(
@@ -88,28 +91,6 @@ def diagnose_frame(
     forms = modelled_forms(runs, calibration=fitted, catalog=facts, models=models)
     found = dict(pair for form in forms for pair in _diagnoses(form, runs, rows, changes, curves))
     return [found.get(i) or measured_only(row, curves, facts) for i, row in enumerate(rows)]
-
-
-def with_batches(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the run table with batches that no source states filled in by Little's law, as far as it can be.
-
-    Tokens per second times seconds per token is the number of sequences that run together.
-    """
-    inferred = pl.col("output_throughput_per_s") * pl.coalesce("tpot_mean_s", "itl_mean_s", "itl_median_s")
-    lacking = pl.col("batch_size").is_null() & (pl.col("output_unit") == "token") & (inferred > 0)
-    if not frame.select(lacking.any()).item():
-        return frame
-    told = pl.col("annotations").map_elements(_batch_is_modelled, return_dtype=pl.String, skip_nulls=False)
-    return frame.with_columns(
-        batch_size=pl.when(lacking).then(inferred).otherwise("batch_size"),
-        annotations=pl.when(lacking).then(told).otherwise("annotations"),
-    )
-
-
-def _batch_is_modelled(annotations: str | None) -> str:
-    """Return annotations that say of the batch that it was inferred."""
-    stated: dict[str, dict[str, Any]] = json.loads(annotations) if annotations else {}
-    return json.dumps(stated | {"basis": stated.get("basis", {}) | {"batch_size": Basis.MODELLED.value}})
 
 
 def measurement_of(frame: pl.DataFrame) -> Measurement:
@@ -146,6 +127,8 @@ def _diagnoses(
     times = times_of(modelled.terms, measured)
     ledger, latents = ledger_of(modelled, measured), latents_of(modelled, measured)
     ideal, factors = ideal_energy(modelled, measured.energy_j)
+    power_ratio = measured.power_w / expected_power(modelled.terms, measured)
+    power_deviation = modelled.deviation("power_w")
     seen: SeenOfBatch = batch_seen(own, curves)
     bounds = bounds_of(modelled, measured, times, seen)
     diagnosed = []
@@ -165,6 +148,8 @@ def _diagnoses(
             gain_ratio=dict(zip(ORDER, bounds.gain_ratio[:, position].tolist(), strict=True)),
             batch_gain_ratio=float(bounds.batch_gain_ratio[position]),
             changes=changes[case_index],
+            power_ratio=float(power_ratio[position]),
+            power_deviation=float(power_deviation[position]),
             series=curves.of(row),
             siblings=siblings_of(row, curves),
         )
@@ -186,7 +171,7 @@ def _diagnoses(
                     bound_margin=margin,
                     next_bound=next_bound,
                     findings=findings_of(case),
-                    notes=_notes(row, float(ledger.model_excess_ratio[position])),
+                    notes=_notes(row, float(ledger.model_excess_ratio[position]), case.shares[Part.UNEXPLAINED]),
                 ),
             )
         )
@@ -203,12 +188,16 @@ def _with_modelled_time(measured: Measurement, modelled: Modelled) -> Measuremen
     return replace(measured, step_s=step_s, power_w=power_w)
 
 
+ROUNDING = 1e-12
+"""Share of the total below which a part is what rounding left, and nothing."""
+MUCH_UNEXPLAINED = 0.3
+"""Share of the energy from which a note says what may be behind what the parts do not account for."""
 WORTH_TELLING = 1.005
 """Excess of the modelled parts over the measurement from which a note says so."""
 
 
 def _parts(ledger: Ledger, run: int, total_j: float, basis: Basis) -> tuple[LedgerPart, ...]:
-    values = ledger.parts_j[:, run].tolist()
+    values = [joules if joules > ROUNDING * total_j else 0.0 for joules in ledger.parts_j[:, run].tolist()]
     # Rounding in the sums is put right in the largest part, so that the ledger is exact.
     largest = max(range(len(values)), key=values.__getitem__)
     values[largest] += total_j - math.fsum(values)
@@ -234,8 +223,13 @@ def _ceiling_words(holder: str) -> str:
     return {"application-limit": "the configured ceiling", "memory-capacity": "memory"}.get(holder, holder)
 
 
-def _notes(row: Mapping[str, Any], excess: float) -> tuple[str, ...]:
+def _notes(row: Mapping[str, Any], excess: float, unexplained: float) -> tuple[str, ...]:
     notes = []
+    if unexplained > MUCH_UNEXPLAINED:
+        notes.append(
+            f"{unexplained:.0%} of the energy is unexplained: slower kernels than the model knows, a precision other "
+            "than stated, other work on these GPUs, or GPUs metered that did not serve"
+        )
     if excess > WORTH_TELLING:
         notes.append(f"the modelled parts came to {excess:.2f}x the measured energy and were scaled down together")
     if not row["output_throughput_per_s"] and not row["power_w"]:

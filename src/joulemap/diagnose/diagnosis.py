@@ -108,8 +108,9 @@ class Change:
 
 
 class FindingKind(StrEnum):
-    """Whether a finding is a defect of how the work is served, or a choice that somebody made."""
+    """Whether a finding doubts the measurement, is a defect of how work is served, or a choice somebody made."""
 
+    MEASUREMENT = "measurement"
     DEFECT = "defect"
     CHOICE = "choice"
 
@@ -134,6 +135,8 @@ class Finding:
     """What observation would show the finding to be wrong."""
     kind: FindingKind = FindingKind.DEFECT
     """A ceiling, a number of steps or a context length is set by those who know why; a defect is not."""
+    shows: Bound | None = None
+    """The bound whose cause this is; where that binds, it comes before other defects."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -98,13 +98,15 @@ def times_of(terms: Terms, measured: Measurement) -> Times:
         prefill, launch, starved = np.zeros_like(working), step["start"], np.zeros_like(working)
     starved = np.maximum(starved, 0.0)
     longer = np.maximum(measured.step_s / modelled_s - 1.0, 0.0)
+    # A run faster than the model waited less: hosts differ more from one to the next than kernels do.
+    spared = np.maximum(modelled_s - measured.step_s, 0.0)
     static_w, dynamic_j = static_power(terms, measured), dynamic_energy(terms)
     seen_j = np.maximum((measured.power_w - static_w) * measured.step_s, 0.0)
     grown = np.divide(seen_j, dynamic_j, out=np.ones_like(seen_j), where=dynamic_j > 0) - 1.0
     waited = np.clip(1.0 - grown / np.maximum(longer, 1e-9), 0.0, 1.0)
-    # A run faster than the model did everything in less time: all parts shrink alike.
-    shrink = np.minimum(measured.step_s / modelled_s, 1.0)
-    inferred = starved * shrink + longer * modelled_s * waited
+    inferred = np.maximum(starved - spared, 0.0) + longer * modelled_s * waited
+    # One that leaves no time for waiting did all its work in less: those parts shrink alike.
+    shrink = np.minimum(measured.step_s / np.maximum(modelled_s - starved, 1e-12), 1.0)
     starved = np.clip(inferred, *_waiting_seen(measured))
     starved = np.where(starved < NO_WAIT * measured.step_s, 0.0, starved)
     # Time that counters show to be waiting is taken from all kinds of work alike.
@@ -145,6 +147,12 @@ def dynamic_energy(terms: Terms) -> Floats:
     """Return the modelled energy above static of one step or batch, joules."""
     above = terms.power_w - terms.power_parts_w["static"] - terms.power_parts_w["starved"]
     return above * seconds_per_output_step(terms)
+
+
+def expected_power(terms: Terms, measured: Measurement) -> Floats:
+    """Return the watts that GPUs draw that did the modelled work in the time that it took them."""
+    longest_s = np.maximum(measured.step_s, seconds_per_output_step(terms))
+    return static_power(terms, measured) + dynamic_energy(terms) / longest_s
 
 
 def modelled_parts(terms: Terms, measured: Measurement) -> PartArrays:

@@ -32,6 +32,8 @@ STATIC_TASK = "static-decode"
 """Task of runs that repeat one decoding step on a cache filled beforehand: they read no prompt."""
 ENDLESS_TOKENS = 1e9
 """Reply length of a step that is repeated for ever."""
+AMPLE_HOST = "_ample_host"
+"""Column of a run table that is true where the run shows that its host was not narrow."""
 REMOVED = 1e6
 """A relief so large that the limit is gone."""
 
@@ -186,6 +188,8 @@ def modelled_forms(
         own_frame = frame[index.tolist()]
         rows = form_rows(form, own_frame, facts, known, layout(form, own.gpus))
         rows = _without_prompts(rows, (own_frame["task"] == STATIC_TASK).fill_null(value=False).to_numpy())
+        if AMPLE_HOST in own_frame.columns:
+            rows = _with_ample_hosts(rows, own_frame[AMPLE_HOST].to_numpy())
         described.append(Modelled(form, index, rows, own, rows.terms(own.vector), _gpu_deviation(rows, own, facts)))
     return described
 
@@ -205,6 +209,13 @@ def _without_prompts(form: FormRows, which: NDArray[np.bool_]) -> FormRows:
             spread=np.where(which, -1.0, rows.spread),  # the context of a repeated step does not grow
         ),
     )
+
+
+def _with_ample_hosts(form: FormRows, which: NDArray[np.bool_]) -> FormRows:
+    rows = form.rows
+    if not isinstance(rows, LanguageRows):
+        return form
+    return replace(form, rows=replace(rows, narrow_host=np.where(which, 0.0, rows.narrow_host)))
 
 
 def _gpu_deviation(rows: FormRows, calibration: FormCalibration, catalog: Catalog) -> Floats:

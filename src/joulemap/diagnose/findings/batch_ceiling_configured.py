@@ -39,7 +39,7 @@ def find(case: Case) -> Finding | None:
         if row["batch_size"] > 1.2 * case.batch and row["energy_per_output_j"] < case.energy_j
     ]
     change: Change = at_most(case.changes.get(NAME) or relief(case.batch_gain_ratio), case.batch_gain_ratio)
-    evidence = [f"{case.batch:.0f} of {case.row['batch_ceiling']:g} allowed requests ran together"]
+    evidence = [_ran_together(case)]
     usage = case.latents.get("kv_cache_utilization")
     if usage is not None:
         evidence.append(f"KV-cache utilisation {usage.value:.0%} ({usage.basis.value})")
@@ -47,7 +47,11 @@ def find(case: Case) -> Finding | None:
         best = min(higher, key=lambda r: float(r["energy_per_output_j"]))
         change = measured_change(case.row, best)
         evidence.append(f"a higher ceiling was measured: {described(best)}")
-    knob = "max_num_seqs" if case.row["max_num_seqs"] is not None else "the batch size"
+    knob = "the batch size"
+    if case.row["max_num_seqs"] is not None:
+        knob = "max_num_seqs"
+    elif case.row["max_concurrency"] is not None:
+        knob = "the requests that the client keeps in flight (max_concurrency)"
     return Finding(
         name=NAME,
         cause="the application limits the batch below what fits, so static power and weights are spread over few",
@@ -59,3 +63,9 @@ def find(case: Case) -> Finding | None:
         falsified_by="no more requests running together after the ceiling was raised",
         kind=FindingKind.CHOICE,
     )
+
+
+def _ran_together(case: Case) -> str:
+    if case.row["max_num_seqs"] is None and case.row["max_concurrency"] is not None:
+        return f"{case.batch:.0f} requests ran together; the client kept {case.row['max_concurrency']} in flight"
+    return f"{case.batch:.0f} of {case.row['batch_ceiling']:g} allowed requests ran together"

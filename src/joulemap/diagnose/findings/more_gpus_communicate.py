@@ -6,6 +6,7 @@ from joulemap.diagnose.case import Case
 from joulemap.diagnose.diagnosis import Finding
 from joulemap.diagnose.findings.wording import (
     MEASURED_CONFIDENCE,
+    confidence_of,
     described,
     measured_change,
     weight_of,
@@ -32,7 +33,7 @@ def find(case: Case) -> Finding | None:
         lever=f"serve this batch on {fewer[0]['num_gpus']} GPU(s), or use the memory of {case.row['num_gpus']} for "
         "a larger batch",
         change=change,
-        confidence=MEASURED_CONFIDENCE,
+        confidence=min(MEASURED_CONFIDENCE, confidence_of(change)),
         weight=weight_of(change),
         falsified_by="a larger batch on these GPUs that still costs more than fewer GPUs at theirs",
     )

@@ -9,7 +9,10 @@ from joulemap.diagnose.case import Case
 from joulemap.diagnose.diagnosis import Finding
 from joulemap.diagnose.findings.wording import (
     MEASURED_CONFIDENCE,
+    confidence_of,
     described,
+    is_narrow,
+    is_wide,
     measured_change,
     weight_of,
 )
@@ -21,13 +24,12 @@ WORTH = 0.97
 
 def find(case: Case) -> Finding | None:
     """Find it where a run has 16-bit weights and narrower ones were measured with less energy at its batch."""
-    if "16" not in (case.row["weight_precision"] or ""):
+    if not is_wide(case.row):
         return None
     narrow = [
         r
         for r in case.beside("precision")
-        if "16" not in (r["weight_precision"] or "")
-        and (r["data_parallel"] or 1) == (case.row["data_parallel"] or 1)
+        if is_narrow(r) and (r["data_parallel"] or 1) == (case.row["data_parallel"] or 1)
     ]
     if not narrow or narrow[0]["energy_per_output_j"] > WORTH * case.energy_j:
         return None
@@ -36,12 +38,12 @@ def find(case: Case) -> Finding | None:
     from_batch = f" (from about batch {crossing:.0f} on)" if crossing else ""
     return Finding(
         name=NAME,
-        cause=f"{narrow[0]['weight_precision']} weights cost less here{from_batch}: half the weight traffic and "
+        cause=f"{narrow[0]['weight_precision']} weights cost less here{from_batch}: less weight traffic and "
         "cheaper arithmetic, at a batch that uses it",
         evidence=(f"at this batch: {described(narrow[0])}", f"this run: {described(case.row)}"),
         lever=f"serve {narrow[0]['weight_precision']} weights, if quality allows",
         change=change,
-        confidence=MEASURED_CONFIDENCE,
+        confidence=min(MEASURED_CONFIDENCE, confidence_of(change)),
         weight=weight_of(change),
         falsified_by="16-bit weights with less energy at this batch on another node",
     )

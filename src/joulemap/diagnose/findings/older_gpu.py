@@ -7,6 +7,7 @@ from joulemap.diagnose.case import Case
 from joulemap.diagnose.diagnosis import Finding
 from joulemap.diagnose.findings.wording import (
     MEASURED_CONFIDENCE,
+    confidence_of,
     described,
     measured_change,
     weight_of,
@@ -30,7 +31,7 @@ def find(case: Case) -> Finding | None:
         evidence=(f"the older GPU at this batch: {described(older[0])}", f"this run: {described(case.row)}"),
         lever=f"serve this on {older[0]['gpu_model']}, or give the newer GPU more work at once",
         change=change,
-        confidence=MEASURED_CONFIDENCE,
+        confidence=min(MEASURED_CONFIDENCE, confidence_of(change)),
         weight=weight_of(change),
         falsified_by="the newer GPU with less energy at this batch and a full host",
     )

@@ -6,7 +6,10 @@ from joulemap.diagnose.case import Case
 from joulemap.diagnose.diagnosis import Finding
 from joulemap.diagnose.findings.wording import (
     MEASURED_CONFIDENCE,
+    confidence_of,
     described,
+    is_narrow,
+    is_wide,
     measured_change,
     weight_of,
 )
@@ -17,9 +20,9 @@ WORTH = 1.03
 
 def find(case: Case) -> Finding | None:
     """Find it where the same model with 16-bit weights was measured at this batch with less energy."""
-    if "16" in (case.row["weight_precision"] or "") or (case.row["data_parallel"] or 1) > 1:
+    if not is_narrow(case.row) or (case.row["data_parallel"] or 1) > 1:
         return None
-    wide = [r for r in case.beside("precision") if "16" in (r["weight_precision"] or "")]
+    wide = [r for r in case.beside("precision") if is_wide(r)]
     if not wide or case.energy_j < WORTH * wide[0]["energy_per_output_j"]:
         return None
     change = measured_change(case.row, wide[0])
@@ -30,7 +33,7 @@ def find(case: Case) -> Finding | None:
         evidence=(f"16-bit weights at this batch: {described(wide[0])}", f"this run: {described(case.row)}"),
         lever="serve 16-bit weights at this batch, or raise the batch until narrow weights pay",
         change=change,
-        confidence=MEASURED_CONFIDENCE,
+        confidence=min(MEASURED_CONFIDENCE, confidence_of(change)),
         weight=weight_of(change) * 1.5,
         falsified_by="the same comparison at this batch on another node with the opposite sign",
     )

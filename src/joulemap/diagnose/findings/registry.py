@@ -49,14 +49,26 @@ def registered_findings() -> tuple[RegisteredFinding, ...]:
 
 
 def findings_of(case: Case) -> tuple[Finding, ...]:
-    """Return what is found in a case: defects that matter first, then choices, the weightiest of each first."""
+    """Return what is found in a case, what matters most first.
+
+    Doubts of the measurement come first, since nothing else can be trusted before; then defects that matter, that
+    which shows why the bound binds before others; then choices. Within each, the weightiest is first.
+    """
     found = [finding for f in registered_findings() if (finding := f.find(case)) is not None]
-    return tuple(sorted(found, key=_importance))
+
+    def importance(finding: Finding) -> tuple[bool, bool, bool, float]:
+        return (
+            finding.kind is not FindingKind.MEASUREMENT,
+            finding.kind is FindingKind.CHOICE or _score(finding) < NEGLIGIBLE,
+            finding.shows is None or finding.shows is not case.bound_by,
+            -_score(finding),
+        )
+
+    return tuple(sorted(found, key=importance))
 
 
-def _importance(finding: Finding) -> tuple[bool, float]:
-    score = finding.weight * finding.confidence
-    return finding.kind is FindingKind.CHOICE or score < NEGLIGIBLE, -score
+def _score(finding: Finding) -> float:
+    return finding.weight * finding.confidence
 
 
 def _checked(module: ModuleType) -> RegisteredFinding:

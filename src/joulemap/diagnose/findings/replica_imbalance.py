@@ -15,6 +15,8 @@ from joulemap.diagnose.findings.wording import (
 
 NAME = "attention-data-parallel-imbalance"
 WORTH = 1.05
+WAITED = 0.1
+"""Share of time spent waiting that is worth telling."""
 
 
 def alternative(frame: pl.DataFrame) -> pl.DataFrame:
@@ -30,6 +32,9 @@ def find(case: Case) -> Finding | None:
         return None
     change: Change = case.changes.get(NAME) or relief(case.gain_ratio[Bound.IMBALANCE] ** 2)
     evidence = [f"{case.row['data_parallel']} replicas of the attention layers"]
+    starved = case.latents.get("starved_fraction")
+    if starved is not None and starved.value > WAITED:
+        evidence.append(f"GPUs waited {starved.value:.0%} of the time ({starved.basis.value})")
     whole = [r for r in case.beside("precision") if (r["data_parallel"] or 1) == 1]
     if whole:
         change = measured_change(case.row, whole[0])
@@ -44,4 +49,5 @@ def find(case: Case) -> Finding | None:
         confidence=0.85,
         weight=max(weight_of(change), 0.3) * 1.5,
         falsified_by="equal step times on all replicas",
+        shows=Bound.IMBALANCE,
     )

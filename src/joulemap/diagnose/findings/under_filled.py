@@ -16,7 +16,12 @@ def find(case: Case) -> Finding | None:
         return None
     modelled: Change = case.changes.get("batch-ceiling-by-configuration") or relief(case.batch_gain_ratio)
     change = at_most(modelled, case.batch_gain_ratio)
-    evidence = [f"{case.batch:.0f} of {case.row['batch_ceiling']:g} allowed requests ran together"]
+    arriving = case.row["request_rate_per_s"]
+    evidence = [f"{case.batch:.3g} requests ran together"]
+    if case.row["max_num_seqs"] is not None:
+        evidence = [f"{case.batch:.0f} of {case.row['batch_ceiling']:g} allowed requests ran together"]
+    if arriving is not None:
+        evidence.append(f"{arriving:.3g} requests arrived each second")
     if case.row["requests_waiting"] is not None:
         evidence.append(f"{case.row['requests_waiting']:.1f} requests waited in the engine's queue")
     usage = case.latents.get("kv_cache_utilization")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,8 +17,27 @@ from joulemap.records import Basis
 Z90 = 1.645
 MEASURED_CONFIDENCE = 0.9
 """Of a cause that measured neighbours show at the same batch."""
+_WIDE = re.compile(r"^(?:b?f|bfloat|float|fp)(?:16|32)$|^half$", re.I)
 REPEAT_SPREAD = 0.07
 """Relative standard deviation of a measured energy from node to node on the study's H100s; B200s repeat better."""
+
+
+def is_wide(row: Mapping[str, Any]) -> bool:
+    """Say whether a run's weights are known to have 16 bits or more.
+
+    >>> is_wide({"weight_precision": "bfloat16"}), is_wide({"weight_precision": "fp8"})
+    (True, False)
+    """
+    return bool(row["weight_precision"] and _WIDE.search(row["weight_precision"]))
+
+
+def is_narrow(row: Mapping[str, Any]) -> bool:
+    """Say whether a run's weights are known to have fewer than 16 bits.
+
+    >>> is_narrow({"weight_precision": "int4-w4a16"}), is_narrow({"weight_precision": None})
+    (True, False)
+    """
+    return bool(row["weight_precision"]) and not is_wide(row)
 
 
 def percent(ratio: float) -> str:
@@ -85,7 +105,8 @@ def described(row: Mapping[str, Any]) -> str:
     batch = f"batch {row['batch_size']:.0f}" if row["batch_size"] else "batch unknown"
     energy = f"{row['energy_per_output_j']:.3g} J/{row['output_unit']}"
     system = [gpus_of(row), row["weight_precision"] or "precision unknown", batch]
-    return f"{', '.join(system)}: {energy} [{row['run_id']}]"
+    run = f" [{row['run_id']}]" if row["run_id"] else ""
+    return f"{', '.join(system)}: {energy}{run}"
 
 
 def _ratio(then: Mapping[str, Any], now: Mapping[str, Any], quantity: str) -> float | None:
