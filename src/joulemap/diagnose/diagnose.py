@@ -227,8 +227,8 @@ def _notes(row: Mapping[str, Any], excess: float, unexplained: float) -> tuple[s
     notes = []
     if unexplained > MUCH_UNEXPLAINED:
         notes.append(
-            f"{unexplained:.0%} of the energy is unexplained: slower kernels than the model knows, a precision other "
-            "than stated, other work on these GPUs, or GPUs metered that did not serve"
+            f"{unexplained:.0%} of the energy is unexplained: slower kernels than the model knows, a precision "
+            "other than stated, other work on these GPUs, or GPUs metered that did not serve"
         )
     if excess > WORTH_TELLING:
         notes.append(f"the modelled parts came to {excess:.2f}x the measured energy and were scaled down together")
