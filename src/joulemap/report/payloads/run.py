@@ -8,7 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from joulemap.diagnose.diagnose import diagnose_frame, with_batches
+from joulemap.catalog import load_catalog
+from joulemap.diagnose.completed import completed
+from joulemap.diagnose.diagnose import diagnose_frame
 from joulemap.diagnose.diagnosis import Diagnosis
 from joulemap.diagnose.explain import label
 from joulemap.diagnose.series import Curves, Series, with_series_columns
@@ -114,7 +116,7 @@ def run_payload(run: str | Mapping[str, Any], *, store: RunStore, curves: Curves
 def _compared(frame: pl.DataFrame) -> tuple[tuple[Compared, ...], str]:
     """Return the quantities that were both measured and can be predicted, or why none can."""
     try:
-        predicted = predict_many(with_batches(frame)).row(0, named=True)
+        predicted = predict_many(completed(frame, load_catalog())).row(0, named=True)
     except UsageError as error:
         return (), error.message
     run = row_to_run(frame.row(0, named=True))
