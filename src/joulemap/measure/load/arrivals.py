@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-
-import numpy as np
+from random import Random
 
 from joulemap.measure.load.plan import Arrivals, ClosedLoop, LoadPlan, OpenLoop, Replay
 
-BLOCK = 1024
-"""Gaps drawn at a time."""
+ARRIVALS_STREAM = 1
+"""Tells the random numbers of the arrivals from those of the prompts, which start from the same seed."""
 
 
 def request_numbers(plan: LoadPlan, worker: int, workers: int) -> Iterator[int]:
@@ -38,13 +37,12 @@ def due_times(plan: LoadPlan) -> Iterator[float]:
         for offset_s in arrivals.offsets_s:
             yield (offset_s - first) / arrivals.speed
     elif isinstance(arrivals, OpenLoop):
-        draw = np.random.default_rng((plan.seed, 1))
+        random = Random(f"{plan.seed} {ARRIVALS_STREAM}")
         at_s = 0.0
         shape = arrivals.variation**-2
         while True:
-            for gap_s in draw.gamma(shape, 1.0 / (shape * arrivals.rate_per_s), BLOCK).tolist():
-                at_s += gap_s
-                yield at_s
+            at_s += random.gammavariate(shape, 1.0 / (shape * arrivals.rate_per_s))
+            yield at_s
     elif isinstance(arrivals, ClosedLoop):
         msg = "a closed loop has no schedule"
         raise TypeError(msg)

@@ -199,7 +199,7 @@ class LoadClient:
         return exchange.error is None
 
     async def _exchange(self, exchange: Exchange, body: bytes) -> Exchange:
-        exchange.start_s = exchange.last_s = time.monotonic()
+        exchange.start_s = exchange.heard_s = time.monotonic()
         self._live[exchange] = None
         try:
             connection = await self._wire.connection(exchange, self._plan.limits.connect_s)

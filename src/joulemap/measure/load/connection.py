@@ -1,13 +1,14 @@
 """One HTTP/1.1 connection that stamps every chunk of a streamed reply when it arrives.
 
-The parsing of HTTP is httptools' and that of JSON msgspec's; both are C. A chunk costs about one microsecond
-above the system calls, so that one core follows some 100,000 chunks a second.
+The parsing of HTTP is httptools' and that of JSON msgspec's; both are C. Most chunks need neither: they are known
+again by the bytes around their text (``form``).
 """
 
 from __future__ import annotations
 
 import asyncio
 from array import array
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import httptools
 import msgspec
 
 from joulemap.measure.load.failure import ErrorKind, kind_of_status
+from joulemap.measure.load.form import Form, Forms
 
 DETAIL_LENGTH = 200
 """Characters of a server's own words that are kept with an error."""
@@ -72,9 +74,9 @@ class Exchange:
         "error",
         "error_detail",
         "finished",
+        "heard_s",
         "images",
         "input_tokens",
-        "last_s",
         "number",
         "output_tokens",
         "retried",
@@ -89,7 +91,8 @@ class Exchange:
         self.number = number
         self.scheduled_s = scheduled_s
         self.streams = streams
-        self.start_s = self.end_s = self.last_s = 0.0
+        self.start_s = self.end_s = 0.0
+        self.heard_s = 0.0
         self.connect_s = 0.0
         self.content_s = array("d")
         self.input_tokens: int | None = None
@@ -103,6 +106,11 @@ class Exchange:
         self.error: ErrorKind | None = None
         self.error_detail = ""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def last_s(self) -> float:
+        """When the server was last heard; the start before the first byte."""
+        return max(self.heard_s, self.content_s[-1]) if self.content_s else self.heard_s
 
     @property
     def lost_unanswered(self) -> bool:
@@ -121,11 +129,29 @@ class Exchange:
 
 
 class Connection(asyncio.Protocol):
-    """A connection that carries one exchange after another."""
+    """A connection that carries one exchange after another.
 
-    __slots__ = ("_body", "_chunk_now_s", "_parser", "_tail", "_whole", "exchange", "reusable", "transport")
+    Args:
+        forms: What is known of the server's chunks; a server's connections share it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_between",
+        "_body",
+        "_chunk_now_s",
+        "_form",
+        "_forms",
+        "_parser",
+        "_stamp",
+        "_tail",
+        "_text",
+        "_whole",
+        "exchange",
+        "reusable",
+        "transport",
+    )
+
+    def __init__(self, forms: Forms | None = None) -> None:
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
         self.reusable = True
@@ -134,6 +160,12 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._whole = False
         self._chunk_now_s = 0.0
+        self._between = False
+        self._text = ""
+        self._forms = Forms() if forms is None else forms
+        self._form: Form | None = None
+        """Of the chunks that may come next; ``None`` where the parser must not be passed by."""
+        self._stamp: Callable[[float], None] = _nowhere
 
     # What the client asks of it.
 
@@ -144,7 +176,8 @@ class Connection(asyncio.Protocol):
         self._tail = b""
         self._body = []
         self._whole = False
-        exchange.start_s = exchange.last_s = monotonic()
+        self._stamp = exchange.content_s.append
+        exchange.start_s = exchange.heard_s = monotonic()
         self.transport.write(request)
 
     def usable(self) -> bool:
@@ -170,18 +203,29 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Stamp the bytes and pass them to the parser, which calls the ``on_…`` methods below."""
+        """Stamp the bytes; those of an unknown form go to the parser, which calls the ``on_…`` methods below."""
         now = monotonic()
+        fits = self._form
+        if fits is not None and fits(data):
+            self._stamp(now)
+            return
         exchange = self.exchange
         if exchange is None:
             self.close()  # an answer that nobody asked for
             return
-        self._chunk_now_s = exchange.last_s = now
+        self._chunk_now_s = exchange.heard_s = now
         exchange.bytes_seen = True
+        self._text = ""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.fail(ErrorKind.NOT_HTTP, str(error))
+        if self.exchange is not None and self._between and not self._tail and data.endswith(b"\r\n"):
+            if self._text:
+                self._forms.learn(data, self._text)
+            self._form = self._forms.latest
+        else:
+            self._form = None
 
     def eof_received(self) -> None:
         """Let the transport close itself."""
@@ -216,7 +260,7 @@ class Connection(asyncio.Protocol):
             self._body.append(body)
             return
         if body.find(b"\n", 7) == len(body) - 2 and body.startswith(b"data: {") and not self._tail:
-            self._take(exchange, body[6:])  # one whole event on one line: nearly always
+            self._take(exchange, body[6:-2])  # one whole event on one line: nearly always
             return
         if self._tail:
             body = self._tail + body
@@ -233,6 +277,14 @@ class Connection(asyncio.Protocol):
                 self._take(exchange, event[6:])
             else:
                 self._take_lines(exchange, event)
+
+    def on_chunk_header(self) -> None:
+        """Note that the parser is inside a chunk."""
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        """Note that the parser waits for the next chunk."""
+        self._between = True
 
     def on_message_complete(self) -> None:
         """Close the exchange: the reply is complete in HTTP's terms."""
@@ -267,15 +319,15 @@ class Connection(asyncio.Protocol):
         if chunk.choices:
             choice = chunk.choices[0]
             delta = choice.delta
-            if choice.text or (
-                delta is not None
-                and (
-                    delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal
-                )
-            ):
+            text = choice.text or (
+                delta is not None and (delta.content or delta.reasoning_content or delta.reasoning or delta.refusal)
+            )
+            if text or (delta is not None and delta.tool_calls):
                 exchange.content_s.append(self._chunk_now_s)
             if choice.finish_reason is not None:
                 exchange.finished = True
+            elif text and chunk.usage is None:
+                self._text = text
         elif chunk.error is not None:
             self.fail(ErrorKind.ERROR_EVENT, message_of(chunk.error))
             return
@@ -320,8 +372,13 @@ class Connection(asyncio.Protocol):
     def _end(self, kind: ErrorKind | None, detail: str = "") -> None:
         exchange, self.exchange = self.exchange, None
         self._body = []
+        self._form = None
         if exchange is not None:
             exchange.end(kind, detail)
+
+
+def _nowhere(stamp_s: float) -> None:
+    """Stand in for an exchange's list of arrivals until there is an exchange."""
 
 
 def message_of(error: object) -> str:

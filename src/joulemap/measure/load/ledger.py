@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import sub
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from joulemap.measure.load.failure import ErrorKind
 
@@ -28,6 +28,7 @@ COLUMNS = {
     "output_tokens": "q",
     "images": "q",
     "chunks": "q",
+    "decode_s": "d",
     "http_status": "h",
     "retried": "b",
 }
@@ -123,29 +124,29 @@ class Ledger:
     def add(self, exchange: Exchange, detail: str) -> None:
         """Enter an exchange that has ended; ``detail`` is its error's text, free of keys."""
         rows = self._rows
-        arrivals = np.frombuffer(exchange.content_s, np.float64) if exchange.content_s else None
+        arrivals_s = exchange.content_s
         row = (
             exchange.number,
             exchange.scheduled_s,
             exchange.start_s,
             exchange.connect_s,
-            float("nan") if arrivals is None else float(arrivals[0]) - exchange.start_s,
+            arrivals_s[0] - exchange.start_s if arrivals_s else float("nan"),
             exchange.end_s - exchange.start_s,
             NO_COUNT if exchange.input_tokens is None else exchange.input_tokens,
             NO_COUNT if exchange.output_tokens is None else exchange.output_tokens,
             exchange.images,
-            len(exchange.content_s),
+            len(arrivals_s),
+            arrivals_s[-1] - arrivals_s[0] if arrivals_s else 0.0,
             exchange.status,
             exchange.retried,
         )
         for column, value in zip(rows.columns.values(), row, strict=True):
             column.append(value)
-        if arrivals is not None:
-            rows.gaps_s.frombytes((arrivals[1:] - arrivals[:-1]).astype(np.float32).tobytes())
-            self.content_chunks += len(arrivals)
+        rows.gaps_s.extend(map(sub, arrivals_s[1:], arrivals_s))
+        self.content_chunks += len(arrivals_s)
         if exchange.error is None:
             self.completed += 1
-            self.completed_chunks += len(exchange.content_s)
+            self.completed_chunks += len(arrivals_s)
             self.output_tokens += exchange.output_tokens or 0
             self.images += exchange.images
         else:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-import numpy as np
-
 from joulemap.errors import UsageError
 
 PATCH_PX = 16
@@ -66,13 +64,14 @@ def _image_part(png: bytes) -> dict[str, object]:
 
 def random_png(width_px: int, height_px: int, *, seed: int) -> bytes:
     """Return a PNG of random coloured squares, 8-bit RGB (ISO/IEC 15948)."""
-    rows, columns = -(-height_px // PATCH_PX), -(-width_px // PATCH_PX)
-    colours = np.random.default_rng(seed).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
-    pixels = colours.repeat(PATCH_PX, axis=0)[:height_px].repeat(PATCH_PX, axis=1)[:, :width_px]
-    lines = np.zeros((height_px, 1 + 3 * width_px), dtype=np.uint8)  # a filter byte (0: none) leads each line
-    lines[:, 1:] = pixels.reshape(height_px, -1)
+    random, columns, lines = Random(seed), -(-width_px // PATCH_PX), []
+    for top_px in range(0, height_px, PATCH_PX):
+        colours = random.randbytes(3 * columns)
+        squares = b"".join(colours[at : at + 3] * PATCH_PX for at in range(0, 3 * columns, 3))
+        line = b"\0" + squares[: 3 * width_px]  # a filter byte (0: none) leads each line
+        lines.append(line * min(PATCH_PX, height_px - top_px))
     header = struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)
-    blocks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 1)), (b"IEND", b""))
+    blocks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(lines), 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in blocks

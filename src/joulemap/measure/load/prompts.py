@@ -98,8 +98,7 @@ class _SyntheticWriter:
         self._seed = seed
         self._extra = dict(extra_body)
         self.heavy = prompts.pictures is not None
-        random = Random(seed)
-        words = random.choices(WORDS, k=BOOK_WORDS)
+        words = Random(seed).choices(WORDS, k=BOOK_WORDS)
         self._book = " ".join(words)
         self._starts = [0]
         for word in words:

@@ -113,10 +113,6 @@ def assemble(
 
 def _frame(rows: Rows, worker: int, wall_offset_s: float) -> pl.DataFrame:
     columns = {name: np.array(column) for name, column in rows.columns.items()}
-    gaps_s = np.frombuffer(rows.gaps_s, np.float32).astype(np.float64) if rows.gaps_s else np.zeros(0)
-    gap_counts = np.maximum(columns["chunks"] - 1, 0)
-    ends = np.concatenate(([0.0], np.cumsum(gaps_s)))[np.cumsum(gap_counts)] if len(rows) else np.zeros(0)
-    decode_s = np.diff(ends, prepend=0.0)
     errors = [rows.errors.get(row, (None, None)) for row in range(len(rows))]
     count = pl.col("input_tokens", "output_tokens")
     return pl.DataFrame(columns).with_columns(
@@ -127,7 +123,6 @@ def _frame(rows: Rows, worker: int, wall_offset_s: float) -> pl.DataFrame:
         pl.from_epoch(((pl.col("start_s") + wall_offset_s) * 1e6).cast(pl.Int64), "us")
         .dt.replace_time_zone("UTC")
         .alias("start_time"),
-        pl.Series("decode_s", decode_s, pl.Float64),
         pl.Series("error", [kind for kind, _ in errors], pl.String),
         pl.Series("error_detail", [detail for _, detail in errors], pl.String),
     )

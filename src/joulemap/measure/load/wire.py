@@ -11,6 +11,7 @@ import time
 from joulemap.errors import ServerError
 from joulemap.measure.load.connection import Connection, Exchange
 from joulemap.measure.load.failure import ErrorKind
+from joulemap.measure.load.form import Forms
 from joulemap.measure.load.target import Target
 
 
@@ -29,6 +30,7 @@ class Wire:
         self._head = f"POST {path} HTTP/1.1\r\n".encode() + target.headers() + b"Content-Length: %d\r\n\r\n"
         self._address = target.host
         self._idle: list[Connection] = []
+        self._forms = Forms()
         self.reuses = True
         """Whether connections are kept for the next request; ends with the first broken promise."""
 
@@ -72,7 +74,7 @@ class Wire:
         try:
             async with asyncio.timeout(connect_s):
                 _, connection = await loop.create_connection(
-                    Connection,
+                    lambda: Connection(self._forms),
                     self._address,
                     self._target.port,
                     ssl=self._tls,
