@@ -9,8 +9,8 @@ from joulemap.measure.load.connection import Connection, Exchange
 from joulemap.measure.mock_server.streams import chunk_of
 
 CHUNKS = 10_000
-LIMIT_S = 4e-6
-"""A quarter of this on a quiet machine; the bar of 10 µs includes the kernel's share."""
+LIMIT_S = 3e-6
+"""Less than a third of this on a quiet machine; the bar of 10 µs includes the kernel's share."""
 
 
 class Nowhere(asyncio.Transport):

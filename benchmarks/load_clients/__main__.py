@@ -19,6 +19,7 @@ import psutil
 
 from benchmarks.load_clients.observe import TOKENS_SENT, Place, run_observed, server_metric
 from benchmarks.load_clients.peer_commands import PEERS
+from benchmarks.load_clients.rows import HEADER, Row, bars
 from benchmarks.load_clients.tokenizer import write_tokenizer
 from joulemap.measure.mock_server import MockBehaviour, MockServerProcess
 
@@ -28,10 +29,9 @@ TTFT_S, ITL_S, TOKENS = 0.2, 0.02, 128
 REPLY_S = TTFT_S + (TOKENS - 1) * ITL_S
 SETTLE_S, LOOK_S = 1.0, 3.0
 OURS = {"joulemap": "with_joulemap.py", "bare": "bare.py", "aiohttp": "with_aiohttp.py"}
-HEADER = (
-    "| client | k tokens/s | TTFT mean/p50/p99 ms | gap mean/p50/p99 ms | CPU ms per 1,000 tokens | MB "
-    "| the server's own TTFT mean, gap p99 ms |\n|---|---|---|---|---|---|---|"
-)
+"""Clients made here; all but joulemap's run in the environment that has aiohttp and orjson."""
+REPEATED = ("joulemap", "bare")
+"""Clients that are run as often as ``--rounds`` says, in turn; of each, the run of median CPU is shown."""
 
 
 @contextmanager
@@ -82,42 +82,63 @@ def stats_of(url: str) -> dict[str, Any]:
     return told
 
 
-def measured_row(name: str, options: argparse.Namespace, folder: Path) -> str:
-    """Run one client and return its row of the table."""
-    streams, requests = options.streams, options.streams * options.replies
-    out = folder / name.replace(" ", "-")
-    out.mkdir()
+def measured(name: str, streams: int, options: argparse.Namespace) -> Row | str:
+    """Run one client; return its row of the table, or why there is none."""
+    requests = streams * options.replies
     behaviour = MockBehaviour(ttft_s=TTFT_S, itl_s=ITL_S, tokens=TOKENS)
-    with pinned_server(behaviour, realtime=options.realtime) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pinned_server(behaviour, realtime=options.realtime) as server,
+    ):
+        out, log = Path(folder) / "out", Path(folder) / "log"
+        out.mkdir()
+        write_tokenizer(Path(folder) / "tokenizer")
         if name in OURS:
-            python = sys.executable
-            if name == "aiohttp":
-                python = str(options.peers / "aiohttp" / "bin" / "python")
-            ramp = str(REPLY_S)
-            command = [python, str(HERE / "clients" / OURS[name]), server.url, str(streams), str(requests), ramp]
+            python = sys.executable if name == "joulemap" else str(options.peers / "aiohttp" / "bin" / "python")
+            script = str(HERE / "clients" / OURS[name])
+            command = [python, script, server.url, str(streams), str(requests), str(REPLY_S)]
         else:
-            peer = PEERS[name]
-            command = peer.command(options.peers / peer.venv, server.url, streams, requests, out)
+            command = PEERS[name].command(options.peers / name, server.url, streams, requests, out)
         if not Path(command[0]).exists():
-            return f"| {name} | not run: not installed (peers.py) | | | | | |"
+            return "not installed: python benchmarks/load_clients/peers.py FOLDER, then --peers FOLDER"
         env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
-        log = folder / f"{name}.log"
         place = Place(core=CLIENT_CORE, realtime=options.realtime)
         try:
             seen = run_observed(command, server.url, place=place, env=env, log=log)
             told = json.loads(log.read_text().splitlines()[-1]) if name in OURS else PEERS[name].read(out)
         except (RuntimeError, OSError, LookupError, ValueError, StopIteration) as error:
-            return f"| {name} | not run: {error} | | | | | |"
+            return f"not run: {error}"
         own = stats_of(server.url)
-    ttft, gap = ("/".join(f"{value * 1e3:.1f}" for value in told[key]) for key in ("ttft_s", "gap_s"))
-    worker = f" (worker {told['worker_mb']:.0f})" if "worker_mb" in told else ""
-    if told.get("own_verdict"):
-        print(f"{name} calls its own run invalid: {'; '.join(told['own_verdict'])}", file=sys.stderr)
-    note = f" ({PEERS[name].gap})" if name in PEERS and "per-request" in PEERS[name].gap else ""
-    return (
-        f"| {name} | {seen.tokens_per_s / 1e3:.1f} | {ttft} | {gap}{note} | {seen.cpu_ms_per_1000_tokens:.1f} "
-        f"| {seen.peak_rss_mb:.0f}{worker} | {own['ttft_mean_s'] * 1e3:.1f}, {own['gap_p99_s'] * 1e3:.1f} |"
+    return Row(
+        name=name,
+        seen=seen,
+        ttft_s=tuple(told["ttft_s"]),
+        gap_s=tuple(told["gap_s"]),
+        mean_gaps=name in PEERS and PEERS[name].mean_gaps,
+        sent_ttft_s=own["ttft_mean_s"],
+        sent_gap_p99_s=own["gap_p99_s"],
+        table_mb=told.get("table_mb"),
+        in_flight=told.get("in_flight"),
+        own_verdict=tuple(told.get("own_verdict", ())),
     )
+
+
+def table(names: list[str], streams: int, options: argparse.Namespace) -> dict[str, Row]:
+    """Run clients and print their rows as they come; of a client's several runs, return that of median CPU."""
+    ideal = streams * TOKENS / REPLY_S / 1e3
+    print(f"\n{streams} streams of {TOKENS} tokens, TTFT {TTFT_S * 1e3:.0f} ms, ITL {ITL_S * 1e3:.0f} ms", end="; ")
+    print(f"ideal: {ideal:.1f}k tokens/s\n\n{HEADER}", flush=True)
+    rows: dict[str, list[Row]] = {}
+    turns = [name for name in names if name in REPEATED] * options.rounds
+    for name in turns + [name for name in names if name not in REPEATED]:
+        row = measured(name, streams, options)
+        if isinstance(row, str):
+            print(f"| {name} | {row} | | | | | | |", flush=True)
+            continue
+        rows.setdefault(name, []).append(row)
+        print(row, flush=True)
+    by_cpu = {name: sorted(of, key=lambda row: row.seen.cpu_ms_per_1000_tokens) for name, of in rows.items()}
+    return {name: of[len(of) // 2] for name, of in by_cpu.items()}
 
 
 def stolen_s() -> float:
@@ -129,7 +150,9 @@ def stolen_s() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load_clients", description=__doc__)
     parser.add_argument("--streams", type=int, default=1024)
-    parser.add_argument("--replies", type=int, default=6, help="replies of each stream")
+    parser.add_argument("--more-streams", type=int, default=2048, help="for joulemap and bare alone; 0: not")
+    parser.add_argument("--replies", type=int, default=4, help="replies of each stream")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of joulemap and bare")
     parser.add_argument("--clients", default=",".join([*OURS, *PEERS]))
     parser.add_argument("--peers", type=Path, default=Path("/nonexistent"), help="folder made by peers.py")
     parser.add_argument(
@@ -138,21 +161,18 @@ def main() -> None:
         help="put server and client before all other work on their cores (as root)",
     )
     options = parser.parse_args()
-    ideal = options.streams * TOKENS / REPLY_S / 1e3
-    print(f"{options.streams} streams of {TOKENS} tokens, TTFT {TTFT_S * 1e3:.0f} ms, ITL {ITL_S * 1e3:.0f} ms")
-    print(f"ideal: {ideal:.1f}k tokens/s; load of this machine before: {os.getloadavg()[0]:.2f}")
+    began_s, stolen = time.monotonic(), stolen_s()
+    print(f"load of this machine before: {os.getloadavg()[0]:.2f}")
     print("server and client have real-time priority" if options.realtime else "ordinary priority")
     limit, _, _ = drained(options.streams, itl_s=0.001, realtime=options.realtime)
     _, server_us, reader_us = drained(options.streams, itl_s=ITL_S, realtime=options.realtime)
     print(f"the server alone: {limit / 1e3:.1f}k chunks/s at most; {server_us:.1f} µs of CPU each at this load")
-    print(f"a reader that only drains: {reader_us:.1f} ms of CPU per 1,000 chunks\n")
-    print(HEADER, flush=True)
-    stolen = stolen_s()
-    with tempfile.TemporaryDirectory() as folder:
-        write_tokenizer(Path(folder) / "tokenizer")
-        for name in options.clients.split(","):
-            print(measured_row(name, options, Path(folder)), flush=True)
-    print(f"\nstolen by the hypervisor meanwhile: {stolen_s() - stolen:.1f} s")
+    print(f"a reader that only drains: {reader_us:.1f} ms of CPU per 1,000 chunks")
+    names = options.clients.split(",")
+    rows = table(names, options.streams, options)
+    more = table([n for n in names if n in REPEATED], options.more_streams, options) if options.more_streams else {}
+    print(f"\n{bars(rows, more)}")
+    print(f"\n{time.monotonic() - began_s:.0f} s; stolen by the hypervisor meanwhile: {stolen_s() - stolen:.1f} s")
 
 
 if __name__ == "__main__":

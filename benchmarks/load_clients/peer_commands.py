@@ -14,19 +14,19 @@ MS = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A client in a virtual environment of its own."""
+    """A client in a virtual environment of its own, which has its name."""
 
-    venv: str
     command: Callable[[Path, str, int, int, Path], list[str]]
     """Environment, URL, streams, requests, output folder → command line."""
     read: Callable[[Path], Report]
     """Output folder → its report."""
-    gap: str = "gaps between chunks"
+    mean_gaps: bool = False
+    """Whether its gaps are the mean of each request's, which hides the spread within a request."""
 
 
 def _vllm(venv: Path, url: str, streams: int, requests: int, out: Path) -> list[str]:
     return [
-        str(venv / "bin" / "python"), "-m", "vllm.entrypoints.cli.main", "bench", "serve",
+        str(venv / "bin" / "python"), str(Path(__file__).parent / "clients" / "vllm_bench_serve.py"),
         "--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", url, "--model", "mock",
         "--tokenizer", str(out.parent / "tokenizer"), "--dataset-name", "random", "--random-input-len", "100",
         "--random-output-len", "128", "--num-prompts", str(requests), "--max-concurrency", str(streams),
@@ -82,7 +82,7 @@ def _read_guidellm(out: Path) -> Report:
 
 
 PEERS = {
-    "vllm bench serve": Peer(venv="vllm", command=_vllm, read=_read_vllm),
-    "aiperf": Peer(venv="aiperf", command=_aiperf, read=_read_aiperf),
-    "guidellm": Peer(venv="guidellm", command=_guidellm, read=_read_guidellm, gap="per-request means of gaps"),
+    "vllm": Peer(command=_vllm, read=_read_vllm),
+    "aiperf": Peer(command=_aiperf, read=_read_aiperf),
+    "guidellm": Peer(command=_guidellm, read=_read_guidellm, mean_gaps=True),
 }

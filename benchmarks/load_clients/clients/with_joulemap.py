@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-import numpy as np
-
 from joulemap.measure.load.handle import start_load
 from joulemap.measure.load.lengths import FixedLength
 from joulemap.measure.load.plan import ClosedLoop, Limits, LoadPlan
+from joulemap.measure.load.process import peak_rss_bytes
 from joulemap.measure.load.prompts import SyntheticPrompts
 from joulemap.measure.load.target import Target
 
@@ -23,7 +22,12 @@ plan = LoadPlan(
 )
 with start_load(plan, Target(url=URL, model="mock"), workers=1) as load:
     result = load.result()
-ttfts_s = result.requests["ttft_s"].drop_nulls().to_numpy()
+table_mb = peak_rss_bytes() / 1e6
+
+# Evaluating needs NumPy and Polars, which the load itself does not.
+import numpy as np  # noqa: E402
+
+from joulemap.measure.load.window import evaluate, full_span  # noqa: E402
 
 
 def summary(values_s: np.ndarray) -> list[float]:
@@ -31,15 +35,14 @@ def summary(values_s: np.ndarray) -> list[float]:
     return [float(np.mean(values_s, dtype=np.float64)), *np.percentile(values_s, [50, 99]).tolist()]
 
 
-# Evaluating needs Polars, which the load itself does not.
-from joulemap.measure.load.window import evaluate, full_span  # noqa: E402
-
 span = full_span(result)
+window = evaluate(result, *span) if span else None
 told = {
-    "own_verdict": list(evaluate(result, *span).reasons) if span else ["the batch was never full"],
-    "ttft_s": summary(ttfts_s),
+    "own_verdict": list(window.reasons) if window else ["the batch was never full"],
+    "ttft_s": summary(result.requests["ttft_s"].drop_nulls().to_numpy()),
     "gap_s": summary(result.gaps_s),
     "errors": result.failures,
-    "worker_mb": result.workers[0].peak_rss_bytes / 1e6,
+    "in_flight": window.in_flight if window else None,
+    "table_mb": table_mb,
 }
 print(json.dumps(told))

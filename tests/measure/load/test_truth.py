@@ -29,16 +29,20 @@ from tests.measure.load.loads import PATIENT, SHORT, load_of, plan_of, swift, ta
 
 @pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.COMPLETIONS])
 def test_a_streamed_reply_is_timed_and_counted(endpoint: Endpoint) -> None:
-    result = load_of(MockBehaviour(ttft_s=0.1, itl_s=0.02, tokens=10), endpoint=endpoint)
+    result = load_of(MockBehaviour(ttft_s=0.1, itl_s=0.02, tokens=10), plan_of(24), endpoint=endpoint)
     requests = result.requests
-    assert requests["error"].null_count() == len(requests) == 8
-    assert requests["output_tokens"].to_list() == [10] * 8
-    assert requests["chunks"].to_list() == [10] * 8
-    # The server never sends before its time; afterwards, only as late as a busy machine makes it.
-    assert float(requests["ttft_s"].min() or 0) >= 0.1  # type: ignore[arg-type]
-    assert np.median(requests["ttft_s"].to_numpy()) < 0.15
-    assert np.median(result.gaps_s) == pytest.approx(0.02, abs=0.004)
-    assert requests["decode_s"].to_numpy() == pytest.approx(0.18, abs=0.08)
+    assert requests["error"].null_count() == len(requests) == 24
+    assert requests["output_tokens"].to_list() == [10] * 24
+    assert requests["chunks"].to_list() == [10] * 24
+    # The server never sends before its time; afterwards, only as late as a busy machine makes it. The best fifth of
+    # the requests is looked at: it shows the client's own error, the others the machine's.
+    ttfts_s, decodes_s = np.sort(requests["ttft_s"].to_numpy()), requests["decode_s"].to_numpy()
+    assert ttfts_s[0] >= 0.1
+    assert ttfts_s[len(ttfts_s) // 5] < 0.15
+    off_s = np.sort(np.abs(decodes_s - 9 * 0.02))
+    assert off_s[len(off_s) // 5] < 0.03
+    off_s = np.sort(np.abs(result.gaps_s - 0.02))
+    assert off_s[len(off_s) // 5] < 0.004
     assert (requests["latency_s"] >= requests["ttft_s"] + requests["decode_s"]).all()
 
 

@@ -59,7 +59,7 @@ _decode = msgspec.json.Decoder(_Choices).decode
 
 
 def _parts(data: bytes, text: str) -> tuple[int, bytes, bytes, int] | None:
-    """Return the bytes before ``choices``, those from there to the text, from the text to their end, and the rest."""
+    """Return how much precedes ``choices``, its bytes before the text and behind it, and how much follows."""
     size_end = data.find(_CRLF)
     payload_at = size_end + len(_CRLF) + len(_BEGIN) - 1
     if data[:size_end] != b"%x" % (len(data) - size_end - 2 * len(_CRLF)) or not (

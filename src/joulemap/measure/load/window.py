@@ -13,6 +13,8 @@ from joulemap.measure.load.result import LoadResult
 
 Array = NDArray[np.float64]
 
+BLOCK_REQUESTS = 1024
+"""Requests whose chunks are looked at together."""
 BUSY_SHARE = 0.9
 """A worker that uses more of its core than this has no room for a burst: it coalesces reads."""
 LAG_SHARE = 0.25
@@ -121,21 +123,56 @@ def full_span(result: LoadResult, target: int | None = None) -> tuple[float, flo
     return (start_s, end_s) if end_s > start_s else None
 
 
-def content_times(result: LoadResult) -> tuple[Array, NDArray[np.int64]]:
-    """Return when each content chunk arrived, and the row of the request to which it belongs."""
+def content_times(result: LoadResult, rows: slice = slice(None)) -> tuple[Array, NDArray[np.int64]]:
+    """Return when each content chunk of some requests arrived, and the row of the request to which it belongs.
+
+    Args:
+        result: The load.
+        rows: The requests, in one piece; by default all.
+    """
+    first, last, _ = rows.indices(len(result.requests))
     chunks = result.requests["chunks"].to_numpy()
-    rows = np.repeat(np.arange(chunks.size), chunks)
-    if not rows.size:
-        return np.zeros(0), rows
-    first_s = (result.requests["start_s"] + result.requests["ttft_s"]).to_numpy()
+    earlier = int(np.maximum(chunks[:first] - 1, 0).sum())
+    chunks = chunks[first:last]
+    own = np.repeat(np.arange(chunks.size), chunks)
+    if not own.size:
+        return np.zeros(0), own
+    first_s = (result.requests["start_s"] + result.requests["ttft_s"]).to_numpy()[first:last]
     heads = np.concatenate(([0], np.cumsum(chunks)[:-1]))[chunks > 0]
-    steps = np.zeros(rows.size)
-    is_head = np.zeros(rows.size, bool)
+    steps = np.zeros(own.size)
+    is_head = np.zeros(own.size, bool)
     is_head[heads] = True
-    steps[~is_head] = result.gaps_s
+    steps[~is_head] = result.gaps_s[earlier : earlier + own.size - heads.size]
     # Sums run on from request to request; what had summed up at each one's head is taken off again.
     summed = np.cumsum(steps)
-    return first_s[rows] + summed - np.repeat(summed[heads], chunks[chunks > 0]), rows
+    return first_s[own] + summed - np.repeat(summed[heads], chunks[chunks > 0]), own + first
+
+
+def _content_between(
+    result: LoadResult, start_s: float, end_s: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return how many content chunks of each request arrived in a window, and the gaps that ended in it.
+
+    Requests are looked at in blocks, and only those that overlap the window, so that a long load with many windows
+    costs neither much memory nor much time.
+    """
+    chunks = result.requests["chunks"].to_numpy()
+    begun_s = result.requests["start_s"].to_numpy()
+    overlaps = (begun_s < end_s) & (begun_s + result.requests["latency_s"].to_numpy() >= start_s)
+    before = np.concatenate(([0], np.cumsum(np.maximum(chunks - 1, 0))))
+    counts, gaps = np.zeros(chunks.size, np.int64), [np.zeros(0, np.float32)]
+    for first in range(0, chunks.size, BLOCK_REQUESTS):
+        block = slice(first, first + BLOCK_REQUESTS)
+        if not overlaps[block].any():
+            continue
+        arrivals_s, rows = content_times(result, block)
+        inside = (arrivals_s >= start_s) & (arrivals_s < end_s)
+        counts += np.bincount(rows[inside], minlength=chunks.size)
+        no_head = np.zeros(rows.size, bool)
+        no_head[1:] = rows[1:] == rows[:-1]
+        ends = before[first], before[min(first + BLOCK_REQUESTS, chunks.size)]
+        gaps.append(result.gaps_s[slice(*ends)][inside[no_head]])
+    return counts, np.concatenate(gaps)
 
 
 def evaluate(result: LoadResult, start_s: float, end_s: float) -> LoadWindow:
@@ -153,20 +190,17 @@ def evaluate(result: LoadResult, start_s: float, end_s: float) -> LoadWindow:
         msg = f"a window ends after it starts: {start_s!r} … {end_s!r}"
         raise ValueError(msg)
     requests, notes = result.requests, []
-    arrivals_s, rows = content_times(result)
-    inside = (arrivals_s >= start_s) & (arrivals_s < end_s)
+    chunks, gaps_s = _content_between(result, start_s, end_s)
     weights, tokens_per_chunk, untold = _tokens_per_chunk(requests)
-    tokens = float(weights[rows[inside]].sum())
+    tokens = float(weights @ chunks)
     if untold:
         per = f"{tokens_per_chunk:.3g}" if tokens_per_chunk is not None else "1 (assumed)"
         notes.append(f"the server told no token count for {untold} requests: {per} tokens a chunk were taken")
-    heads = np.ones(rows.size, bool)
-    heads[1:] = rows[1:] != rows[:-1]
     ended = requests.filter((pl.col("start_s") + pl.col("latency_s")).is_between(start_s, end_s, closed="left"))
     done = ended.filter(pl.col("error").is_null())
     answered = requests.filter((pl.col("start_s") + pl.col("ttft_s")).is_between(start_s, end_s, closed="left"))
     tpot = done.filter(pl.col("output_tokens") > 1).select(pl.col("decode_s") / (pl.col("output_tokens") - 1))
-    itl = Percentiles.of(result.gaps_s[inside[~heads]].astype(np.float64))
+    itl = Percentiles.of(gaps_s.astype(np.float64))
     if tokens_per_chunk is not None and tokens_per_chunk > 1.05:
         notes.append(f"chunks hold {tokens_per_chunk:.2f} tokens: gaps between them are not ITLs; see TPOT")
     window = LoadWindow(
