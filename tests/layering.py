@@ -26,6 +26,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "predict": _RUNS | {"physics"},
     "diagnose": _MODEL,
     "study": _RUNS | {"diagnose"},
+    "watch": _MODEL | {"diagnose", "measure"},
     "optimize": _MODEL | {"diagnose"},
     "plan": _MODEL | {"diagnose", "optimize"},
     "report": _MODEL | {"diagnose", "study", "optimize", "plan"},

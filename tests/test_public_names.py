@@ -48,7 +48,7 @@ VERBS_IN_PYTHON = {
 """The public function behind each verb that has one; a new verb must be named here, or below."""
 
 ONLY_COMMANDS = dict.fromkeys(
-    ("measure", "record", "serve"), "they start processes, draw on the terminal, obey Ctrl-C"
+    ("measure", "record", "serve", "watch", "export"), "they start processes, draw on the terminal, obey Ctrl-C"
 )
 """Verbs without a public function, with the reason."""
 

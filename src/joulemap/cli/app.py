@@ -17,6 +17,8 @@ PURPOSE = "Where do the joules go? Measure, explain, predict and plan the energy
 VERBS: dict[str, tuple[str, str]] = {
     "measure": ("joulemap.cli.measure:measure", "Measure a server, a model in this process, or a small engine."),
     "record": ("joulemap.cli.record:record", "Record meters and engine metrics while your own load runs."),
+    "watch": ("joulemap.cli.watch:watch", "Watch a server: joules per token now, where they go, who used them."),
+    "export": ("joulemap.cli.export:export", "Export a server's energy to Prometheus and OpenTelemetry."),
     "doctor": ("joulemap.cli.doctor:show_examination", "Say what this machine can measure, and what mends it."),
     "import": ("joulemap.cli.import_:import_runs", "Bring results of other tools, or the study, into the store."),
     "runs": ("joulemap.cli.runs:list_runs", "List, filter, sort and export the runs of the store."),

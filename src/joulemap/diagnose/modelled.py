@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -145,12 +147,20 @@ class Modelled:
     def draws(self) -> Iterator[Terms]:
         """Yield what the form says for vectors drawn from the calibration's covariance."""
         random = np.random.default_rng(SEED)
-        mean, covariance = self.calibration.vector, self.calibration.covariance
-        # An eigen-decomposition bears a covariance that rounding left slightly indefinite.
-        values, vectors = np.linalg.eigh(covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        mean, root = self.calibration.vector, _root(self.calibration.covariance.tobytes())
         for _ in range(DRAWS):
             yield self.rows.terms(mean + root @ random.standard_normal(len(mean)))
+
+
+@lru_cache(maxsize=4)
+def _root(covariance: bytes) -> Floats:
+    """Return a root of a covariance; finding it takes longer than all that a diagnosis does with it."""
+    entries = np.frombuffer(covariance, dtype=np.float64)
+    size = math.isqrt(len(entries))
+    # An eigen-decomposition bears a covariance that rounding left slightly indefinite.
+    values, vectors = np.linalg.eigh(entries.reshape(size, size))
+    root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))
+    return root
 
 
 def modelled_forms(

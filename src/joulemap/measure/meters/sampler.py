@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from joulemap.units import S_PER_US
 CLOCK_STEP_S = 0.1
 """A wall clock that moves this much against the monotonic clock between two reads was set, not slewed."""
 FIRST_ROWS = 1024
+KEPT_STEPS = 1000
+"""Clock steps that are remembered, the latest."""
 
 
 class Row(Protocol):
@@ -71,6 +74,7 @@ class Sampler(Generic[RowT]):
         rate_hz: Reads per second.
         clock: Time for the schedule and for noticing a stepped wall clock.
         on_read: Called in the sampling thread with every reading, for a live view or a journal.
+        keep_s: How far back readings are kept at least; all of them by default.
 
     Raises:
         UsageError: The rate is not a positive number.
@@ -84,6 +88,7 @@ class Sampler(Generic[RowT]):
         rate_hz: float = 10.0,
         clock: Clock | None = None,
         on_read: Callable[[Reading[RowT]], None] | None = None,
+        keep_s: float | None = None,
     ) -> None:
         if not (math.isfinite(rate_hz) and rate_hz > 0):
             msg = f"a sampling rate must be a positive number of Hz, not {rate_hz!r}"
@@ -92,13 +97,13 @@ class Sampler(Generic[RowT]):
         self.period_s = 1.0 / rate_hz
         self._clock = clock or SystemClock()
         self._on_read = on_read
-        self._table = _Table(row_type)
+        self._table = _Table(row_type, keep_s)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._last: Reading[RowT] | None = None
         self._offset_s: float | None = None
-        self._steps: list[ClockStep] = []
+        self._steps: deque[ClockStep] = deque(maxlen=KEPT_STEPS)
         self._error: JoulemapError | None = None
         self._reads = 0
         self._skipped = 0
@@ -210,7 +215,8 @@ def next_tick(begin_s: float, period_s: float, now_s: float) -> int:
 class _Table(Generic[RowT]):
     """Rows in growing NumPy columns: numbers as floats, texts as codes."""
 
-    def __init__(self, row_type: type[RowT]) -> None:
+    def __init__(self, row_type: type[RowT], keep_s: float | None) -> None:
+        self._keep_s = keep_s
         described = {f.name: str(f.type) for f in fields(row_type)}  # type: ignore[arg-type]
         self._numbers = [n for n, t in described.items() if t in {"float", "float | None", "int", "int | None"}]
         self._texts = [n for n, t in described.items() if t == "str"]
@@ -226,9 +232,7 @@ class _Table(Generic[RowT]):
     def append(self, reading: Reading[RowT]) -> None:
         need = self._used + len(reading.rows)
         if need > len(self._values):
-            rows = max(need, 2 * len(self._values))
-            self._values = np.resize(self._values, (rows, self._values.shape[1]))
-            self._codes = np.resize(self._codes, (rows, self._codes.shape[1]))
+            self._make_room(len(reading.rows), reading.mono_s)
         wall_s, mono_s = reading.wall.timestamp(), reading.mono_s
         for row in reading.rows:
             # NumPy writes None as NaN, which frame() turns into null.
@@ -240,13 +244,28 @@ class _Table(Generic[RowT]):
             if self._reasons and (missing := row.missing):  # type: ignore[attr-defined]
                 self.missing.setdefault(row.device, {}).update(missing)
 
+    def _make_room(self, rows: int, now_s: float) -> None:
+        """Forget what need not be kept; grow where that frees less than half."""
+        if self._keep_s is not None:
+            first = self._first(now_s - self._keep_s)
+            left = self._used - first
+            self._values[:left] = self._values[first : self._used]
+            self._codes[:left] = self._codes[first : self._used]
+            self._used = left
+        if 2 * (self._used + rows) > len(self._values):
+            size = max(self._used + rows, 2 * len(self._values))
+            self._values = np.resize(self._values, (size, self._values.shape[1]))
+            self._codes = np.resize(self._codes, (size, self._codes.shape[1]))
+
+    def _first(self, since_s: float) -> int:
+        """Return the first row of the last reading at or before a time; 0 if there is none."""
+        times = self._values[: self._used, 1]
+        after = int(np.searchsorted(times, since_s, side="right"))
+        # All devices of one reading share its time.
+        return int(np.searchsorted(times, times[after - 1], side="left")) if after else 0
+
     def to_frame(self, since_s: float | None) -> pl.DataFrame:
-        first = 0
-        if since_s is not None:
-            times = self._values[: self._used, 1]
-            after = int(np.searchsorted(times, since_s, side="right"))
-            # All devices of one reading share its time: go back to the first row of the reading before.
-            first = int(np.searchsorted(times, times[after - 1], side="left")) if after else 0
+        first = 0 if since_s is None else self._first(since_s)
         values = self._values[first : self._used]
         words = pl.Series(list(self._vocabulary), dtype=pl.String)
         codes = {name: self._codes[first : self._used, i].astype(np.uint32) for i, name in enumerate(self._texts)}

@@ -15,8 +15,8 @@ from joulemap.catalog import load_catalog
 from joulemap.clock import Clock, SystemClock
 from joulemap.errors import JoulemapError, MeterError, UnknownNameError
 from joulemap.measure.activity.activity import QUANTITIES, activity_between
-from joulemap.measure.meters.energy import WindowEnergy, energy_between
-from joulemap.measure.meters.meter import DeviceKind, DeviceReading, Meter, MeterDescription, Source
+from joulemap.measure.meters.energy import MAX_GAP_S, WindowEnergy, energy_between
+from joulemap.measure.meters.meter import DeviceKind, DeviceReading, Meter, MeterDescription, Reading, Source
 from joulemap.measure.meters.sampler import Sampler
 from joulemap.measure.telemetry.recorder import TelemetryRecorder
 from joulemap.records import Basis, Quantity
@@ -49,6 +49,7 @@ class Instruments:
         work_kind: The kind of device whose energy is that of the work.
         rate_hz: Readings of the meters per second.
         clock: Time.
+        keep_s: How far back readings are kept at least; all of them by default.
 
     Raises:
         MeterError: No meter has a device of the wanted kind.
@@ -61,15 +62,19 @@ class Instruments:
         work_kind: DeviceKind | None = None,
         rate_hz: float = METER_RATE_HZ,
         clock: Clock | None = None,
+        keep_s: float | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._keep_s = keep_s
         self.descriptions = tuple(m.describe() for m in meters)
         kinds = {d.kind for text in self.descriptions for d in text.devices}
         self.work_kind = work_kind or (DeviceKind.GPU if DeviceKind.GPU in kinds else DeviceKind.CPU)
         if self.work_kind not in kinds:
             msg = f"no meter reads a {self.work_kind.value}: {', '.join(d.meter for d in self.descriptions)}"
             raise MeterError(msg, fix="joulemap doctor")
-        self._meters = tuple(Sampler(m, DeviceReading, rate_hz=rate_hz, clock=self._clock) for m in meters)
+        self._meters = tuple(
+            Sampler(m, DeviceReading, rate_hz=rate_hz, clock=self._clock, keep_s=keep_s) for m in meters
+        )
         self._watched: dict[str, Sampler[Any]] = {}
         self._engine: TelemetryRecorder | None = None
 
@@ -106,7 +111,9 @@ class Instruments:
 
         A source that fails is no reason to stop: ``notes`` tells. It is not closed here.
         """
-        sampler = Sampler(watched.source, watched.row_type, rate_hz=watched.rate_hz, clock=self._clock)
+        sampler = Sampler(
+            watched.source, watched.row_type, rate_hz=watched.rate_hz, clock=self._clock, keep_s=self._keep_s
+        )
         self._watched[watched.name] = sampler
         with suppress(JoulemapError):
             sampler.start()
@@ -142,17 +149,26 @@ class Instruments:
         limits = [d.power_limit_w for d in self._main().devices if d.kind == self.work_kind]
         return min((w for w in limits if w is not None), default=None)
 
-    def energies(self, begin_s: float, end_s: float) -> tuple[WindowEnergy, ...]:
-        """Return the energy over a window, meter by meter."""
+    def energies(self, begin_s: float, end_s: float, *, max_gap_s: float = MAX_GAP_S) -> tuple[WindowEnergy, ...]:
+        """Return the energy over a window, meter by meter, with silences of up to ``max_gap_s`` in it."""
         return tuple(
-            energy_between(s.frame(), begin_s, end_s, d)
+            energy_between(s.frame(begin_s), begin_s, end_s, d, max_gap_s=max_gap_s)
             for s, d in zip(self._meters, self.descriptions, strict=True)
         )
 
     def energy(self, begin_s: float, end_s: float) -> Quantity | str:
         """Return the energy of the devices that do the work over a window, or why it cannot be had."""
         sampler, description = self._main_sampler(), self._main()
-        return energy_between(sampler.frame(), begin_s, end_s, description).total(self.work_kind)
+        return energy_between(sampler.frame(begin_s), begin_s, end_s, description).total(self.work_kind)
+
+    @property
+    def relative_interval(self) -> tuple[float, float] | None:
+        """Factors that turn an energy of the devices that do the work into its 90 % interval, where known."""
+        return self._main().relative_interval
+
+    def latest(self) -> tuple[Reading[DeviceReading], ...]:
+        """Return the newest reading of each meter that has any, for a live view."""
+        return tuple(reading for s in self._meters if (reading := s.latest()) is not None)
 
     def read_until_s(self) -> float:
         """Return the time of the last reading of the meter that counts; windows may end there at the latest."""

@@ -12,7 +12,7 @@ from joulemap.measure.activity.activity import ACTIVITY_RATE_HZ, DeviceActivity
 from joulemap.measure.activity.choice import choose_activity
 from joulemap.measure.meters.choice import MeterChoice, MeterOptions, choose_meters
 from joulemap.measure.meters.meter import DeviceKind
-from joulemap.measure.session.instruments import ACTIVITY, Instruments, Watched
+from joulemap.measure.session.instruments import ACTIVITY, METER_RATE_HZ, Instruments, Watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,16 @@ class MeterRequest:
     """What does the work; ``None`` means the GPUs if there are any."""
     dcgm_url: str | None = None
     """A dcgm-exporter to read GPU activity from, in place of GPM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How often sources are read, and how long readings are kept."""
+
+    meter_rate_hz: float = METER_RATE_HZ
+    activity_rate_hz: float = ACTIVITY_RATE_HZ
+    keep_s: float | None = None
+    """``None`` keeps all."""
 
 
 def choose(request: MeterRequest) -> MeterChoice:
@@ -44,7 +54,7 @@ def choose(request: MeterRequest) -> MeterChoice:
 
 @contextmanager
 def instruments(
-    request: MeterRequest, *, clock: Clock | None = None
+    request: MeterRequest, *, clock: Clock | None = None, sampling: Sampling | None = None
 ) -> Iterator[tuple[Instruments, tuple[str, ...]]]:
     """Open, start, stop and close everything that watches; gives the instruments and a line about each source.
 
@@ -53,16 +63,23 @@ def instruments(
     """
     choice = choose(request)
     lines = list(choice.explanation)
+    pace = sampling or Sampling()
     activity = None
     try:
-        own = Instruments(choice.meters, work_kind=request.work_kind, clock=clock)
+        own = Instruments(
+            choice.meters,
+            work_kind=request.work_kind,
+            rate_hz=pace.meter_rate_hz,
+            clock=clock,
+            keep_s=pace.keep_s,
+        )
         if own.work_kind is DeviceKind.GPU:
             activity, why = choose_activity(gpus=_measured_gpus(choice, request), dcgm_url=request.dcgm_url)
             lines.append(f"activity {why}")
         with own:
             if activity is not None:
                 own.watch(
-                    Watched(name=ACTIVITY, source=activity, row_type=DeviceActivity, rate_hz=ACTIVITY_RATE_HZ)
+                    Watched(name=ACTIVITY, source=activity, row_type=DeviceActivity, rate_hz=pace.activity_rate_hz)
                 )
             yield own, tuple(lines)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import polars as pl
@@ -80,11 +81,22 @@ class TelemetryRecorder:
         source: What to scrape.
         rate_hz: Scrapes per second; a scrape costs the client 1–10 ms of CPU.
         clock: Time for the schedule.
+        keep_s: How far back scrapes are kept at least; all of them by default.
     """
 
-    def __init__(self, source: TelemetrySource, *, rate_hz: float = 1.0, clock: Clock | None = None) -> None:
-        self._scrapes: list[Scrape] = []
-        self._sampler = Sampler(source, TelemetrySample, rate_hz=rate_hz, clock=clock, on_read=self._keep)
+    def __init__(
+        self,
+        source: TelemetrySource,
+        *,
+        rate_hz: float = 1.0,
+        clock: Clock | None = None,
+        keep_s: float | None = None,
+    ) -> None:
+        self._scrapes: deque[Scrape] = deque()
+        self._keep_s = keep_s
+        self._sampler = Sampler(
+            source, TelemetrySample, rate_hz=rate_hz, clock=clock, on_read=self._keep, keep_s=keep_s
+        )
 
     def __enter__(self) -> TelemetryRecorder:
         self.start()
@@ -109,6 +121,10 @@ class TelemetryRecorder:
         """Return the newest sample, for a live view."""
         return self._scrapes[-1][1] if self._scrapes else None
 
+    def latest_scrape(self) -> Scrape | None:
+        """Return the newest sample with its monotonic time."""
+        return self._scrapes[-1] if self._scrapes else None
+
     def frame(self) -> pl.DataFrame:
         """Return all scrapes: ``device, t_wall, t_mono_s, engine`` and a column per field."""
         return self._sampler.frame()
@@ -123,3 +139,5 @@ class TelemetryRecorder:
 
     def _keep(self, reading: TelemetryReading) -> None:
         self._scrapes.append((reading.mono_s, reading.rows[0]))
+        while self._keep_s is not None and self._scrapes[0][0] < reading.mono_s - self._keep_s:
+            self._scrapes.popleft()
