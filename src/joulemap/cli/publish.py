@@ -12,10 +12,9 @@ from cyclopts import Parameter
 
 from joulemap.cli.output import Common, note, print_json
 from joulemap.cli.progress import LateProgress
-from joulemap.cli.runs import filtered
 from joulemap.store.data_card import DatasetDescription
 from joulemap.store.dataset import publish_dataset
-from joulemap.store.selector import SELECTION_COLUMNS, parse_selector
+from joulemap.store.selector import SELECTION_COLUMNS, filtered, parse_selector
 
 
 @Parameter(name="*")
