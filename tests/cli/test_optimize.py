@@ -169,6 +169,7 @@ def test_next(store: list[str], capsys: Captured) -> None:
         (["recommend", *GPT, "--lever", "magic"], "unknown lever"),
         (["recommend", "--model", "GPT OSS 120B"], "--task is not given"),
         (["next", *GPT, "--itl", "1us"], "likely to keep every limit"),
+        (["next", *GPT, "--count", "0"], "a count of 0 lists nothing"),
     ],
 )
 def test_bad_use_is_one_message(store: list[str], capsys: Captured, words: list[str], message: str) -> None:

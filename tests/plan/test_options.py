@@ -80,8 +80,15 @@ def test_confidence_makes_power_higher_and_rates_lower(study_store: RunStore) ->
     assert (cautious["planned_power_w"] <= np.maximum(cautious["rated_power_w"], cautious["power_w"]) + 1e-6).all()
 
 
+def test_a_task_that_is_nowhere_is_not_planned_for(study_store: RunStore) -> None:
+    with pytest.raises(UnknownNameError, match="unknown task 'lm-arena-chatt'"):
+        find_options(study_store.frame, OptionRequest(task="lm-arena-chatt", models=("Qwen/Qwen3-32B",)))
+    own = OptionRequest(task="ours", models=("Qwen/Qwen3-32B",), gpu_models=("H100",), mean_output_tokens=300.0)
+    assert find_options(study_store.frame, own).frame.height > 0
+
+
 def test_unknown_names(study_store: RunStore) -> None:
     with pytest.raises(UnknownNameError):
         find_options(study_store.frame, OptionRequest(task=CHAT, models=("nobody/none",)))
-    with pytest.raises(UsageError, match="nothing is known"):
+    with pytest.raises(UsageError, match="unknown task"):
         find_options(study_store.frame, OptionRequest(task="juggling"))

@@ -54,6 +54,14 @@ MALFORMED = {
     ),
     "a negative limit": ("0.05", "-1", 15, "itl_median_s is -1", "itl_median_s = 0.05"),
     "a table for an array of tables": ("[[sites]]", "[sites]", 4, "sites", "[[sites]]"),
+    "a truth value for a number": (
+        "cap_kw = 40",
+        "cap_kw = true",
+        6,
+        "cap_kw is True; expected: a number",
+        "cap_kw = 40",
+    ),
+    "a number beyond meaning": ("cap_kw = 40", "cap_kw = 1e300", 6, "sites[0].cap_kw is 1e+300", "cap_kw = 40"),
     "no valid TOML": ("pue = 1.2", "pue = = 1.2", 7, "no valid TOML", "[[sites]]"),
 }
 
@@ -68,6 +76,11 @@ def test_a_malformed_file_is_told_with_line_field_and_example(name: str) -> None
     assert f"line {line}" in said
     assert words in said
     assert example in said
+
+
+def test_a_file_nested_too_deeply() -> None:
+    with pytest.raises(InputError, match="nested too deeply"):
+        parse_plan("a = " + "[" * 5000 + "]" * 5000)
 
 
 def test_hours_that_do_not_agree() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from joulemap.catalog import Catalog, load_catalog
-from joulemap.errors import InfeasibleError
+from joulemap.errors import InfeasibleError, UsageError
 from joulemap.optimize.belief import Belief, belief_of
 from joulemap.optimize.candidates import Candidates, candidates
 from joulemap.optimize.command import measure_command
@@ -75,7 +75,11 @@ def next_measurements(
     Raises:
         InfeasibleError: No candidate is likely enough to keep every limit.
         UnknownNameError: A model, task, GPU or precision is unknown.
+        UsageError: The count is not positive.
     """
+    if count < 1:
+        msg = f"a count of {count} lists nothing"
+        raise UsageError(msg, fix="give a count of 1 or more")
     runs = store if store is not None else open_store()
     facts = catalog or load_catalog()
     wanted, limits = within_stock(scope, constraints or Constraints(), runs.frame, facts)

@@ -93,15 +93,19 @@ def find_options(
         catalog: Facts; the shipped ones if ``None``.
 
     Raises:
-        UnknownNameError: A model is neither in the store nor in the catalog.
+        UnknownNameError: Neither the store nor the catalog has a model, or a task whose lengths are not given.
         UsageError: Nothing is known of the task.
     """
     facts = catalog or load_catalog()
     runs = _usable(frame)
     of_task = runs.filter(task=request.task)
+    own_lengths = request.mean_output_tokens or request.mean_input_tokens or request.output_lengths
+    if of_task.is_empty() and request.task not in facts.tasks and not own_lengths:
+        # A mistyped name would otherwise be planned for with lengths that nobody gave.
+        kind = "task"
+        raise UnknownNameError(kind, request.task, {*facts.tasks, *runs["task"].drop_nulls().unique()})
     models = _models(runs, of_task, request, facts)
     chosen = of_task.filter(pl.col("model_id").is_in(models))
-    own_lengths = request.mean_output_tokens or request.mean_input_tokens or request.output_lengths
     predictor = _Predictor(runs, request, calibration, facts)
     pieces: list[pl.DataFrame] = []
     notes: list[str] = []

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from joulemap.catalog import Catalog, load_catalog
 from joulemap.errors import InputError, JoulemapError
@@ -66,8 +66,21 @@ EXAMPLES: dict[str, str] = {
     "output_lengths": "output_lengths = { edges = [0, 256, 1024], counts = [60, 40] }",
 }
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST = 1e12
+"""Beyond it a number is a slip of the pen, and sums lose their digits."""
+
+
+def _no_truth_value(value: object) -> object:
+    """Refuse true and false where a number is meant: they would count as 1 and 0."""
+    if isinstance(value, bool):
+        msg = "a number"
+        raise ValueError(msg)
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_truth_value)]
+Positive = Annotated[Number, Field(gt=0, le=MOST, allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Hourly = Positive | Annotated[list[Positive], Field(min_length=1, max_length=MOST_HOURS)]
 HourlyOrZero = NotNegative | Annotated[list[NotNegative], Field(min_length=1, max_length=MOST_HOURS)]
 
@@ -180,6 +193,9 @@ def parse_plan(text: str, *, name: str = "plan", catalog: Catalog | None = None)
     """
     try:
         tables = tomllib.loads(text)
+    except RecursionError as error:
+        msg = f"{name} is nested too deeply for a plan file"
+        raise InputError(msg, fix=f"a complete plan file is\n\n{EXAMPLE}") from error
     except tomllib.TOMLDecodeError as error:
         msg = f"{name} is no valid TOML: {error}"
         raise InputError(msg, fix=f"a complete plan file is\n\n{EXAMPLE}") from error
