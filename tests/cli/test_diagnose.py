@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from joulemap.cli.app import run
-from joulemap.store.run_store import RunStore
+from joulemap.store.run_store import RunStore, open_store
+from tests.builders import llm_run
 
 SYSTEM = ("diagnose", "--model", "Qwen/Qwen3-32B", "--gpu", "H100", "--gpus", "2")
 Captured = pytest.CaptureFixture[str]
+DENSE_8B = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "torch_dtype": "bfloat16",
+}
 RUN = "task=gpqa,model=Qwen/Qwen3-32B,gpu=B200,gpus=1,batch=max"
 
 
@@ -32,6 +45,23 @@ def test_console(study_store: RunStore, capsys: Captured) -> None:
     text = capsys.readouterr().out
     assert "bound by memory-capacity" in text
     assert "weight_traffic" in text
+    assert "GB/GPU" in text
+
+
+def test_a_run_of_a_model_that_the_catalog_lacks(tmp_path: Path, capsys: Captured) -> None:
+    store = open_store(tmp_path / "store")
+    own = llm_run(model_id="ours/dense-8b", batch=64.0, energy_j=0.15, power_w=450.0, tokens=300.0)
+    store.add([own])
+    words = ["diagnose", own.run_id, "--json", "--store", str(store.folder)]
+    assert run(words) == 0
+    blind = json.loads(capsys.readouterr().out)
+    assert any("config.json" in note for note in blind["notes"])
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(DENSE_8B))
+    assert run([*words, "--architecture", str(config)]) == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert {row["part"] for row in seen["ledger"]} >= {"weight_traffic", "kv_traffic"}
+    assert seen["bound_by"] is not None
 
 
 def test_a_configuration_that_nobody_ran(capsys: Captured) -> None:

@@ -76,7 +76,7 @@ def test_several_matches_say_in_what_they_differ(store: RunStore) -> None:
         ("gpu=H10", "did you mean 'H100'"),
         ("task=code,gpu=B200", "no run matches gpu=B200 together"),
         ("task=chat,gpu=H100,batch=17", "batch there is one of: 8, 16, 32"),
-        ("nonsense!", "give a run id, or a selector"),
+        ("nonsense!", "or a selector such as"),
     ],
 )
 def test_a_bad_selector_teaches_the_fix(store: RunStore, text: str, message: str) -> None:

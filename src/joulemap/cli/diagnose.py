@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from joulemap.catalog import DiffusionArchitecture, ModelArchitecture
+from joulemap.catalog.user_model import read_user_model
 from joulemap.cli.output import Common, console, figure, note, print_json, print_table
 from joulemap.cli.predict import System, Work, check_demand, deployment_of, workload_of
 from joulemap.diagnose.configuration import diagnose_configuration
 from joulemap.diagnose.diagnose import diagnose
 from joulemap.diagnose.diagnosis import Change, Diagnosis
 from joulemap.errors import UsageError
+from joulemap.report.numbers import quantity_cells
 
 _FINDINGS_SHOWN = 4
 
@@ -16,6 +21,7 @@ def diagnose_run(
     run: str | None = None,
     /,
     *,
+    architecture: Path | None = None,
     system: System | None = None,
     work: Work | None = None,
     common: Common | None = None,
@@ -24,6 +30,7 @@ def diagnose_run(
 
     Args:
         run: A run id (its beginning is enough), or a selector that names one run.
+        architecture: The config.json of the run's model, where the catalog does not know it.
         system: Instead of a run: model, GPUs, precision, parallelism.
         work: With these: task or lengths, and batch, concurrency or rate.
         common: Store and output.
@@ -33,7 +40,7 @@ def diagnose_run(
         msg = f"both the run {run!r} and options of a configuration are given"
         raise UsageError(msg, fix="name a run, or --model and --gpu, not both")
     if run is not None:
-        diagnosis = diagnose(run, store=options.open())
+        diagnosis = diagnose(run, store=options.open(), architecture=_read(architecture))
     elif system is not None:
         asked = work or Work()
         check_demand(asked)
@@ -46,6 +53,10 @@ def diagnose_run(
         print_json(diagnosis.to_json())
     else:
         print_diagnosis(diagnosis)
+
+
+def _read(architecture: Path | None) -> ModelArchitecture | DiffusionArchitecture | None:
+    return read_user_model(architecture) if architecture is not None else None
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
@@ -71,16 +82,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         if part.joules_per_output > 0
     ]
     print_table("where the joules went", ["part", unit, "share", "90 % interval", "basis"], rows)
-    rows = [
-        [
-            name,
-            figure(q.value),
-            q.unit,
-            "–" if q.low is None else f"{figure(q.low)}–{figure(q.high)}",
-            q.basis.value,
-        ]
-        for name, q in diagnosis.latents.items()
-    ]
+    rows = [[name, *quantity_cells(q)] for name, q in diagnosis.latents.items()]
     print_table("latents", ["latent", "value", "unit", "90 % interval", "basis"], rows)
     for number, finding in enumerate(diagnosis.findings[:_FINDINGS_SHOWN], start=1):
         out.print(f"{number}. {finding.cause}  ({finding.name}, confidence {finding.confidence:.0%})")

@@ -181,7 +181,8 @@ def _print_outcomes(report: _Report, held: int) -> None:
         _note_runs(outcome)
     for text in report.study.notes if report.study else ():
         note(f"note: {text}")
-    print(f"the store now holds {held:,} run{'' if held == 1 else 's'}")  # noqa: T201
+    if report.outcomes:
+        print(f"the store now holds {held:,} run{'' if held == 1 else 's'}")  # noqa: T201
 
 
 def _note_runs(outcome: Stored) -> None:

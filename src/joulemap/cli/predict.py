@@ -14,11 +14,12 @@ from joulemap.cli.output import Common, figure, note, print_json, print_table
 from joulemap.errors import InputError, UsageError
 from joulemap.records import Deployment, LengthDistribution, Workload
 from joulemap.records.estimate import Estimate
+from joulemap.report.numbers import quantity_cells
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from joulemap.catalog import ModelArchitecture
+    from joulemap.catalog import DiffusionArchitecture, ModelArchitecture
 
 SWEPT = {"batch": "batch", "gpus": "gpus", "output-tokens": "output_tokens", "input-tokens": "input_tokens"}
 SWEEP_LIMIT = 200
@@ -124,18 +125,18 @@ def _estimate(system: System, work: Work, runs: pl.DataFrame | None, calibration
     )
 
 
-def deployment_of(system: System) -> tuple[Deployment, dict[str, ModelArchitecture]]:
-    """Return what serves, and the architecture that a config.json describes.
+def deployment_of(system: System) -> tuple[Deployment, dict[str, ModelArchitecture | DiffusionArchitecture]]:
+    """Return what serves, and the architecture that a config.json or a pipeline's folder describes.
 
     Raises:
         InputError: The config.json cannot be read.
     """
-    models: dict[str, ModelArchitecture] = {}
+    models: dict[str, ModelArchitecture | DiffusionArchitecture] = {}
     name = system.model
     if name.endswith(".json") or Path(name).is_dir():
-        from joulemap.catalog.hf_config import architecture_from_hf_config
+        from joulemap.catalog.user_model import read_user_model
 
-        model = architecture_from_hf_config(Path(name))
+        model = read_user_model(Path(name))
         name = model.id
         models = {name: model}
     deployment = Deployment(
@@ -269,16 +270,7 @@ def _sweep_values(sweep: str, text: str) -> list[float]:
 def _print(estimate: Estimate) -> None:
     d = estimate.deployment
     title = f"{d.model_id} in {d.weight_precision} on {d.num_gpus} x {d.gpu_model}"
-    rows = [
-        [
-            name,
-            figure(q.value),
-            q.unit,
-            f"{figure(q.low)} – {figure(q.high)}" if q.low is not None else "–",
-            q.basis.value,
-        ]
-        for name, q in (*estimate.quantities.items(), *estimate.latents.items())
-    ]
+    rows = [[name, *quantity_cells(q)] for name, q in (*estimate.quantities.items(), *estimate.latents.items())]
     print_table(title, ["quantity", "value", "unit", "90 % interval", "basis"], rows)
     total = sum(estimate.energy_parts_j.values())
     parts = [

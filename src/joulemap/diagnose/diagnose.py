@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from joulemap.catalog import Catalog, load_catalog
+from joulemap.catalog import Catalog, DiffusionArchitecture, ModelArchitecture, load_catalog
 from joulemap.diagnose.alternatives import numbered, predicted_changes
 from joulemap.diagnose.bounds import ORDER, SeenOfBatch, batch_seen, bounds_of
 from joulemap.diagnose.case import Case
@@ -35,12 +35,18 @@ from joulemap.store.run_store import RunStore, open_store
 from joulemap.store.selector import find_run
 
 
-def diagnose(run: str | Mapping[str, Any], *, store: RunStore | None = None) -> Diagnosis:
+def diagnose(
+    run: str | Mapping[str, Any],
+    *,
+    store: RunStore | None = None,
+    architecture: ModelArchitecture | DiffusionArchitecture | None = None,
+) -> Diagnosis:
     """Diagnose one run.
 
     Args:
         run: A run id, a selector, or a row of the run table.
         store: The run store; the default one if ``None``.
+        architecture: The shape of the run's model; the catalog's if ``None``.
 
     Raises:
         UsageError: The run has no energy to account for.
@@ -52,7 +58,8 @@ def diagnose(run: str | Mapping[str, Any], *, store: RunStore | None = None) -> 
         msg = f"run {row['run_id']} has no energy per output to account for"
         raise UsageError(msg, fix=f"'joulemap show {row['run_id']}' says what was measured, and why not more")
     frame = pl.DataFrame([row], schema=runs.frame.schema, strict=False)
-    return diagnose_frame(frame, curves=Curves(runs.frame))[0]
+    models = {row["model_id"]: architecture} if architecture is not None else None
+    return diagnose_frame(frame, curves=Curves(runs.frame), models=models)[0]
 
 
 def diagnose_frame(
@@ -188,8 +195,6 @@ def _with_modelled_time(measured: Measurement, modelled: Modelled) -> Measuremen
     return replace(measured, step_s=step_s, power_w=power_w)
 
 
-ROUNDING = 1e-12
-"""Share of the total below which a part is what rounding left, and nothing."""
 MUCH_UNEXPLAINED = 0.3
 """Share of the energy from which a note says what may be behind what the parts do not account for."""
 WORTH_TELLING = 1.005
@@ -197,7 +202,7 @@ WORTH_TELLING = 1.005
 
 
 def _parts(ledger: Ledger, run: int, total_j: float, basis: Basis) -> tuple[LedgerPart, ...]:
-    values = [joules if joules > ROUNDING * total_j else 0.0 for joules in ledger.parts_j[:, run].tolist()]
+    values = ledger.parts_j[:, run].tolist()
     # Rounding in the sums is put right in the largest part, so that the ledger is exact.
     largest = max(range(len(values)), key=values.__getitem__)
     values[largest] += total_j - math.fsum(values)

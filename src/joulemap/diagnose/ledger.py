@@ -30,6 +30,8 @@ the division starts from estimates that err themselves."""
 BUSY_SM_UTILIZATION = 0.4
 """Lowest share of multiprocessors at work seen on a GPU that never waited: 0.39 to 0.86 where an H200 replayed CUDA
 graphs of one decoding step at batch 1 to 256. Less than that is waiting."""
+_ROUNDING = 1e-12
+"""Share of the total below which a rest is the rounding of a sum."""
 NO_WAIT = 1e-6
 """Share of a step below which waiting is an artefact of smooth formulas."""
 
@@ -218,5 +220,6 @@ def fitted(parts: Mapping[Part, Floats], total_j: Floats) -> tuple[Floats, Float
     stacked = np.stack([parts[part] for part in PARTS if part is not Part.UNEXPLAINED])
     excess = np.maximum(stacked.sum(axis=0) / total_j, 1.0)
     scaled = stacked / excess
-    rest = np.maximum(total_j - scaled.sum(axis=0), 0.0)
+    rest = total_j - scaled.sum(axis=0)
+    rest[rest < _ROUNDING * total_j] = 0.0  # what is left of a sum of floats is no part
     return np.vstack([scaled, rest]), excess

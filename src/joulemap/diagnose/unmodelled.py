@@ -74,7 +74,7 @@ def measured_only(row: Mapping[str, Any], curves: Curves, catalog: Catalog) -> D
 def why_unmodelled(row: Mapping[str, Any], catalog: Catalog) -> str:
     """Return why the model cannot describe a run."""
     if row["model_id"] not in catalog.models:
-        return f"the catalog does not know the shape of {row['model_id']}"
+        return f"the catalog does not know the shape of {row['model_id']} (its config.json tells it)"
     if row["gpu_model"] is None:
         return "no GPU model is stated"
     try:

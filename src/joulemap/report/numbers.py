@@ -49,12 +49,31 @@ def change(ratio: float | None) -> str:
 
 
 def quantity_cells(quantity: Quantity) -> tuple[str, str, str, str]:
-    """Return value, unit, 90 % interval and basis of a quantity, as cells of a table; bytes in GB."""
-    scale, unit = 1.0, quantity.unit
+    """Return value, unit, 90 % interval and basis of a quantity, as cells of a table.
+
+    Many bytes are told in GB; a share that no digit would show is 0.
+
+    >>> from joulemap.records import Basis
+    >>> quantity_cells(Quantity(value=7.9e10, low=7.2e10, high=8.8e10, unit="B/GPU", basis=Basis.MODELLED))
+    ('79', 'GB/GPU', '72–88', 'modelled')
+    """
+    scale, unit = _scale(quantity)
+    value, low, high = (
+        None if x is None else 0.0 if quantity.unit == "1" and abs(x) < _LEAST_SHARE else x / scale
+        for x in (quantity.value, quantity.low, quantity.high)
+    )
+    return figure(value), "" if unit == "1" else unit, span(low, high), quantity.basis.value
+
+
+def _scale(quantity: Quantity) -> tuple[float, str]:
+    unit = quantity.unit
     if unit.startswith("B") and quantity.value >= BYTES_PER_MB:
-        scale, unit = BYTES_PER_GB, f"G{unit}"
-    low, high = (None if end is None else end / scale for end in (quantity.low, quantity.high))
-    return figure(quantity.value / scale), "" if unit == "1" else unit, span(low, high), quantity.basis.value
+        return BYTES_PER_GB, f"G{unit}"
+    return 1.0, unit
+
+
+_LEAST_SHARE = 5e-5
+"""Of one."""
 
 
 def plain(name: str) -> str:

@@ -136,7 +136,10 @@ def find_run(store: RunStore, reference: str) -> dict[str, Any]:
         if not _RUN_ID.fullmatch(reference):
             kind = "run"
             raise UnknownNameError(
-                kind, reference, [], fix="give a run id, or a selector such as task=gpqa,model=…,batch=max"
+                kind,
+                reference,
+                [],
+                fix="give a run id (four digits are enough), or a selector such as task=gpqa,model=…,batch=max",
             )
         return store.row(reference)
     # Of a large store, only what selecting needs is read of every run.
