@@ -24,6 +24,12 @@ ALLOWED_TAGS = {
 }
 
 
+REPORTS = [
+    *("run_report", "explanation_report", "sweep_report", "frontier_report", "recommendation_report"),
+    *("simulation_report", "study_report"),
+]
+
+
 class Page(HTMLParser):
     """What a browser would see in a page: its tags, attributes and texts."""
 
@@ -56,13 +62,13 @@ def faults(html: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["run_report", "explanation_report"])
+@pytest.mark.parametrize("name", REPORTS)
 def test_pages_run_and_load_nothing(name: str, request: pytest.FixtureRequest) -> None:
     document: Document = request.getfixturevalue(name)
     html = html_page(document)
     assert faults(html) == []
     assert len(html) < 3_000_000
-    assert [d for d in document.drawings() if f"{d.name}-wide" not in html] == []
+    assert [d.name for d in document.drawings() if f'id="figure-{d.name}"' not in html] == []
 
 
 def test_the_policy_lets_through_this_style_and_nothing_else(run_report: Document) -> None:
@@ -76,7 +82,7 @@ def test_the_policy_lets_through_this_style_and_nothing_else(run_report: Documen
 
 def test_markup_in_names_is_shown_as_text(hostile_store: RunStore) -> None:
     rows = hostile_store.frame["run_id"].to_list()
-    for what in ([rows[0]], [rows[0], rows[3]]):
+    for what in ([rows[0]], [rows[0], rows[3]], rows, ["frontier", f"task=code,model={MARKUP}"]):
         document = report(*what, store=hostile_store)
         html = html_page(document)
         assert faults(html) == []

@@ -71,3 +71,28 @@ def test_what_means_nothing_is_refused(study_store: RunStore, capsys: pytest.Cap
     for words in ([], ["nonsense"]):
         assert run(["report", *words, "--store", str(study_store.folder)]) == 2
         assert "fix:" in capsys.readouterr().err
+
+
+def test_a_plan_file_is_planned(study_store: RunStore, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Path(__file__).resolve().parents[2] / "examples" / "one-site.toml"
+    assert run(["report", str(plan), "--store", str(study_store.folder), "-o", str(folder / "plan.md")]) == 0
+    text = (folder / "plan.md").read_text()
+    assert "96.6%" in text
+    assert "one more kW of cap" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["frontier"], "needs one thing after it"),
+        (["frontier", "task=gpqa"], "does not name a model and a task"),
+        (["missing.toml"], "missing.toml"),
+        ([PROBLEM, "--itl", "50ms"], "belong to a recommendation"),
+        (["task=gpqa"], "too many for one report"),
+    ],
+)
+def test_what_cannot_be_reported_on_is_said(
+    words: list[str], says: str, study_store: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["report", *words, "--store", str(study_store.folder)]) == 2
+    assert says in capsys.readouterr().err

@@ -69,6 +69,8 @@ class Drawing:
     """Its name in file names and anchors: lower case and hyphens."""
     draw: Callable[[int], Chart]
     """Returns the chart at a width in pixels."""
+    fixed: bool = False
+    """Whether it has one width, whatever is asked for; a telephone then scrolls it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from joulemap.records import Quantity
 from joulemap.units import BYTES_PER_GB, BYTES_PER_MB
 
@@ -86,4 +88,26 @@ def plain(name: str) -> str:
     return " ".join(_SPELLED.get(word, word) for word in words.split())
 
 
+def sentence(words: str) -> str:
+    """Return words with a capital first letter, and all others as they are.
+
+    >>> sentence("median ITL")
+    'Median ITL'
+    """
+    return words[:1].upper() + words[1:]
+
+
+def quantity_words(name: str) -> str:
+    """Return the name of a quantity in words, without its unit.
+
+    >>> quantity_words("output_throughput_per_s"), quantity_words("itl_median_s")
+    ('output throughput', 'median ITL')
+    """
+    words = plain(_UNIT.sub("", name)).split()
+    if len(words) > 1 and words[-1] in ("median", "mean", "p90", "p95", "p99"):
+        words = [words[-1], *words[:-1]]
+    return " ".join(words)
+
+
+_UNIT = re.compile(r"(_per_s|_j|_w|_s|_bytes|_c)$")
 _SPELLED = {"kv": "KV", "gpu": "GPU", "gpus": "GPUs", "num": "number of", "sm": "SM", "itl": "ITL", "ttft": "TTFT"}

@@ -14,6 +14,8 @@ from joulemap.study.figures.theme import (
     GREEN,
     INK,
     MUTED,
+    NARROWEST_TWO_COLUMNS_PX,
+    ON_COLOUR,
     ORANGE,
     PINK,
     RULE,
@@ -37,21 +39,23 @@ PART_COLOURS = {
 }
 """One colour a part, the same in every chart; waiting stands out."""
 _ORDER = {part: position for position, part in enumerate(PART_COLOURS)}
-_ON_DARK = {Part.WEIGHT_TRAFFIC, Part.DYNAMIC, Part.STATIC_STARVED, Part.COMPUTE}
 _LABELLED = 0.06
 """Share of the longest bar from which a part has room for its percentage."""
-_BAR_PX, _NARROW = 46, 500
+_IDEAL = "Ideal: the same work at the roofline of this hardware, at the batch that memory holds"
+_BAR_PX, _TOTAL_PX = 46, 55
 
 
-def ledger_chart(diagnoses: Sequence[tuple[str, Diagnosis]], width_px: int) -> Chart:
+def ledger_chart(diagnoses: Sequence[tuple[str, Diagnosis]], width_px: int, *, ideals: bool = True) -> Chart:
     """Draw where the joules of one run, or of several, went, each above its ideal.
 
     Args:
         diagnoses: What to write beside each bar, and the diagnosis; all of one output unit.
         width_px: Width of the whole chart.
+        ideals: Draw the ideals too.
     """
     longest = max(d.total_j_per_output for _, d in diagnoses)
     rows = [row for position, (name, d) in enumerate(diagnoses) for row in _rows(name, d, position, longest)]
+    rows = [row for row in rows if ideals or row["part"] is not None]
     data = pl.DataFrame(rows)
     unit = diagnoses[0][1].output_unit
     bars = list(dict.fromkeys(data["bar"]))
@@ -59,11 +63,18 @@ def ledger_chart(diagnoses: Sequence[tuple[str, Diagnosis]], width_px: int) -> C
     colour = alt.Color(
         "words:N",
         scale=alt.Scale(domain=[plain(p) for p in seen], range=[PART_COLOURS[Part(p)] for p in seen]),
-        legend=alt.Legend(title=None, columns=3 if width_px < _NARROW else 5, symbolType="square"),
+        legend=alt.Legend(title=None, columns=3 if width_px < NARROWEST_TWO_COLUMNS_PX else 5, symbolType="square"),
     )
     labels = fitted_labels(bars, width_px)
     y = alt.Y("bar:N", sort=bars, title=None, axis=alt.Axis(**labels, ticks=False, domain=False))
-    x = alt.X("begin:Q", title=f"Energy per {unit} (J)", axis=alt.Axis(tickCount=5, grid=True))
+    # Room for the total beside the longest bar.
+    reach = longest * (1.0 + _TOTAL_PX / (width_px - _TOTAL_PX - labels["labelLimit"]))
+    x = alt.X(
+        "begin:Q",
+        title=f"Energy per {unit} (J)",
+        scale=alt.Scale(domain=[0, reach], nice=False),
+        axis=alt.Axis(tickCount=4 if width_px < NARROWEST_TWO_COLUMNS_PX else 6, grid=True),
+    )
     base = alt.Chart(data).encode(y=y)
     parts = base.transform_filter(alt.datum.part != None)  # noqa: E711  # an expression of the chart
     layers = [
@@ -75,20 +86,21 @@ def ledger_chart(diagnoses: Sequence[tuple[str, Diagnosis]], width_px: int) -> C
         .encode(x, alt.X2("end:Q")),
         parts.transform_filter(alt.datum.wide)
         .mark_text(fontSize=11)
-        .encode(x=alt.X("middle:Q"), text="share:N", color=alt.ColorValue("#111111")),
+        .encode(x=alt.X("middle:Q"), text="share:N", color=alt.ColorValue(ON_COLOUR)),
         base.transform_filter(alt.datum.total != "")
         .mark_text(align="left", dx=5, fontSize=11, color=INK)
         .encode(x=alt.X("end:Q"), text="total:N"),
     ]
     chart = alt.layer(*layers).properties(
-        width=width_px, height=alt.Step(_BAR_PX), autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+        width=width_px,
+        height=alt.Step(_BAR_PX if ideals else _BAR_PX - 14),
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
     )
     return finished(
         chart,
         finding=_finding(diagnoses),
-        basis=f"Joules per {unit}; the parts sum to the measured energy, and are "
-        f"{_basis(diagnoses)}. Ideal: the same work at the roofline of this hardware, at the batch that "
-        "memory holds",
+        basis=f"Joules per {unit}; the parts sum to the measured energy, and are {_basis(diagnoses)}"
+        + (f". {_IDEAL}" if ideals else ""),
         width_px=width_px,
     )
 
@@ -141,8 +153,22 @@ def _basis(diagnoses: Sequence[tuple[str, Diagnosis]]) -> str:
 
 def _finding(diagnoses: Sequence[tuple[str, Diagnosis]]) -> str:
     name, first = diagnoses[0]
+    if len(diagnoses) > 1:
+        return _difference(first, diagnoses[-1][1], name, diagnoses[-1][0])
     top = max(first.ledger, key=lambda p: p.joules_per_output)
     share = top.joules_per_output / first.total_j_per_output
     above = times(first.total_j_per_output / first.ideal_j_per_output)
-    whose = "" if len(diagnoses) == 1 else f"{name}: "
-    return f"{whose}{share:.0%} of the energy is {plain(top.part.value)}; it is {above} the ideal"
+    return f"{share:.0%} of the energy is {plain(top.part.value)}; it is {above} the ideal"
+
+
+def _difference(first: Diagnosis, last: Diagnosis, first_name: str, last_name: str) -> str:
+    """Return which part makes most of the difference between two ledgers, as a sentence."""
+    parts = [{p.part: p.joules_per_output for p in d.ledger} for d in (first, last)]
+    gaps = {part: parts[0].get(part, 0.0) - parts[1].get(part, 0.0) for part in PART_COLOURS}
+    part = max(gaps, key=lambda p: abs(gaps[p]))
+    before, after = (figure(own.get(part, 0.0)) for own in parts)
+    totals = [figure(d.total_j_per_output) for d in (first, last)]
+    return (
+        f"{first_name} takes {totals[0]} J, {last_name} {totals[1]} J; most of the difference is "
+        f"{plain(part.value)}: {before} against {after} J"
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from joulemap.diagnose.explanation import Explanation, Factor
 from joulemap.report.document import Block, Card, Document, Drawing, Fact, Facts, Notes, Section, Text
-from joulemap.report.numbers import figure, plain, span, times
+from joulemap.report.numbers import figure, plain, quantity_words, sentence, span, times
 
 if TYPE_CHECKING:
     from joulemap.diagnose.diagnosis import Diagnosis
@@ -98,7 +98,7 @@ def _ledgers(payload: ExplanationPayload) -> Iterator[Section]:
 
 
 def _what(explanation: Explanation) -> str:
-    return f"the {plain(explanation.quantity.removesuffix('_j').removesuffix('_w').removesuffix('_s'))}"
+    return f"the {quantity_words(explanation.quantity)}"
 
 
 def _draw_waterfall(explanation: Explanation, width_px: int) -> Chart:
@@ -114,7 +114,7 @@ def _draw_waterfall(explanation: Explanation, width_px: int) -> Chart:
         end_name="A",
         end_value=explanation.a_value,
         steps=(*steps, WaterfallStep(name="unexplained", ratio=explanation.unexplained_ratio)),
-        axis=f"{plain(explanation.quantity.rpartition('_')[0]).capitalize()} ({explanation.unit})",
+        axis=f"{sentence(quantity_words(explanation.quantity))} ({explanation.unit})",
     )
     basis = (
         f"A: {explanation.a_label}; B: {explanation.b_label}. Bars are factors on a logarithmic axis, thin lines "

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from joulemap.diagnose.diagnosis import Bound, Diagnosis, Finding
-from joulemap.records import Basis, Quantity
+from joulemap.records import Quantity
 from joulemap.records.measured import present
-from joulemap.report.document import (
-    Block,
-    Card,
-    Document,
-    Drawing,
-    Fact,
-    Facts,
-    Notes,
-    Section,
-    Table,
-)
-from joulemap.report.numbers import change, figure, plain, quantity_cells, span, times
+from joulemap.records.run import unit_of
+from joulemap.report.document import Block, Document, Drawing, Notes, Section, Table
+from joulemap.report.documents.diagnosis import diagnosis_sections, summary_of, unknown_notes
+from joulemap.report.numbers import figure, quantity_cells, quantity_words, span
 from joulemap.report.payloads.run_record import stated
 
 if TYPE_CHECKING:
-    from joulemap.report.payloads.run import RunPayload
+    from joulemap.report.payloads.curves import Curve
+    from joulemap.report.payloads.run import Compared, RunPayload
+    from joulemap.report.payloads.timeline import RunTimeline
     from joulemap.study.figures.theme import Chart
 
+CURVE_COLUMNS = (
+    *(
+        "batch_size",
+        "energy_per_output_j",
+        "output_throughput_per_s",
+        "itl_median_s",
+        "latency_median_s",
+        "power_w",
+    ),
+)
+"""Columns of the table of a batch curve, as far as they were measured."""
 QUANTITY_COLUMNS = ("quantity", "value", "unit", "90 % interval", "basis")
 
 
@@ -34,8 +38,8 @@ def run_document(payload: RunPayload) -> Document:
     """Arrange a run's payload: the answer, the ledger, what bound it, what to change, and every number."""
     sections: list[Section] = []
     if payload.diagnosis is not None:
-        sections += diagnosis_sections(payload.diagnosis)
-    sections += [_quantities(payload), _settings(payload)]
+        sections += diagnosis_sections(payload.diagnosis, payload.run)
+    sections += [*_around(payload), _quantities(payload), _settings(payload)]
     return Document(
         kind="run",
         title=payload.label,
@@ -46,137 +50,50 @@ def run_document(payload: RunPayload) -> Document:
     )
 
 
-def diagnosis_document(diagnosis: Diagnosis) -> Document:
-    """Arrange a diagnosis alone, such as that of a configuration that nobody ran."""
-    return Document(
-        kind="diagnosis",
-        title=diagnosis.label,
-        subtitle=f"run {diagnosis.run_id}" if diagnosis.run_id else "a configuration that nobody ran",
-        summary=summary_of(diagnosis),
-        sections=tuple(diagnosis_sections(diagnosis)),
-        payload={"kind": "diagnosis", "diagnosis": diagnosis.to_json()},
-    )
-
-
-def summary_of(diagnosis: Diagnosis) -> str:
-    """Return a diagnosis in a sentence or two."""
-    unit = f"J/{diagnosis.output_unit}"
-    top = max(diagnosis.ledger, key=lambda p: p.joules_per_output)
-    share = top.joules_per_output / diagnosis.total_j_per_output
-    bound = f"bound by {plain(diagnosis.bound_by)}" if diagnosis.bound_by else "bound by nothing that shows"
-    do = (
-        f" Change first: {diagnosis.findings[0].lever}."
-        if diagnosis.findings and diagnosis.findings[0].lever
-        else ""
-    )
-    return (
-        f"{figure(diagnosis.total_j_per_output)} {unit} ({diagnosis.total_basis.value}), "
-        f"{times(diagnosis.total_j_per_output / diagnosis.ideal_j_per_output)} the ideal; {bound}. "
-        f"Most joules go to {plain(top.part.value)} ({share:.0%}).{do}"
-    )
-
-
-def diagnosis_sections(diagnosis: Diagnosis) -> Iterator[Section]:
-    """Yield the sections of a diagnosis: ledger, cause, what to change."""
-    unit = f"J/{diagnosis.output_unit}"
-    yield Section(
-        name="ledger",
-        heading="Where the joules went",
-        blocks=(
-            _facts(diagnosis, unit),
-            Drawing(name="ledger", draw=partial(_draw_ledger, diagnosis)),
-            ledger_table(diagnosis),
-        ),
-    )
-    yield Section(
-        name="latents",
-        heading="Latent variables",
-        blocks=(_latents(diagnosis), *_unknown(diagnosis.missing_latents)),
-    )
-    findings: tuple[Block, ...] = tuple(_card(n, f) for n, f in enumerate(diagnosis.findings, start=1))
-    notes = (Notes(texts=diagnosis.notes),) if diagnosis.notes else ()
-    yield Section(
-        name="findings",
-        heading="What to change",
-        blocks=((*findings, *notes) if findings else (Notes(texts=("Nothing stands out.",)), *notes)),
-    )
-
-
-def _facts(diagnosis: Diagnosis, unit: str) -> Facts:
-    total, ideal = diagnosis.total_j_per_output, diagnosis.ideal_j_per_output
-    margin = f"{diagnosis.bound_margin:.2f}x"
-    after = f", before {plain(diagnosis.next_bound)}" if diagnosis.next_bound else ""
-    return Facts(
-        facts=(
-            Fact(name="energy per output", value=figure(total), unit=unit, basis=diagnosis.total_basis),
-            Fact(name="ideal", value=figure(ideal), unit=unit, basis=Basis.MODELLED),
-            Fact(name="above the ideal", value=times(total / ideal), basis=Basis.MODELLED),
-            Fact(
-                name=f"bound by (margin {margin}{after})" if diagnosis.bound_by else "bound by",
-                value=_bound(diagnosis.bound_by),
-                basis=Basis.MODELLED if diagnosis.bound_by else None,
-            ),
+def _around(payload: RunPayload) -> Iterator[Section]:
+    """Yield what lies around the run: its batch curve, its time, what the model says."""
+    if payload.timeline is not None:
+        drawing = Drawing(name="timeline", draw=partial(_draw_timeline, payload.timeline))
+        yield Section(name="timeline", heading="The run over time", blocks=(drawing,))
+    if payload.curve is not None:
+        draw = partial(_draw_curve, payload.curve, payload.run.run_id)
+        yield Section(
+            name="batch",
+            heading="Along the batch",
+            blocks=(Drawing(name="batch-curve", draw=draw), curve_table(payload.curve)),
         )
-    )
+    if payload.compared:
+        draw = partial(_draw_predicted, payload.compared)
+        yield Section(
+            name="predicted",
+            heading="Predicted and measured",
+            blocks=(Drawing(name="predicted", draw=draw), _compared_table(payload.compared)),
+        )
 
 
-def _bound(bound: Bound | None) -> str:
-    return plain(bound) if bound else "nothing that shows"
+def curve_table(curve: Curve) -> Table:
+    """Return the runs of a batch curve in numbers."""
+    columns = [name for name in CURVE_COLUMNS if any(row[name] is not None for row in curve.rows)]
+    headings = [quantity_words(name) + f" ({unit_of(name, curve.output_unit)})" for name in columns]
+    rows = [(row["run_id"], *(figure(row[name]) for name in columns)) for row in curve.rows]
+    title = f"The batch curve in numbers ({curve.label})"
+    return Table(title=title, columns=("run", *headings), rows=tuple(rows), folded=True)
 
 
-def ledger_table(diagnosis: Diagnosis) -> Table:
-    """Return the ledger's parts with share, interval and basis."""
+def _compared_table(compared: tuple[Compared, ...]) -> Table:
     rows = [
         (
-            plain(part.part.value),
-            figure(part.joules_per_output),
-            f"{part.joules_per_output / diagnosis.total_j_per_output:.0%}",
-            span(part.low, part.high),
-            part.basis.value,
+            quantity_words(c.name),
+            figure(c.measured.value),
+            figure(c.predicted.value),
+            span(c.predicted.low, c.predicted.high),
+            c.measured.unit,
+            c.predicted.basis.value,
         )
-        for part in diagnosis.ledger
-        if part.joules_per_output > 0
+        for c in compared
     ]
-    return Table(
-        title="The ledger in numbers",
-        columns=("part", f"J/{diagnosis.output_unit}", "share", "90 % interval", "basis"),
-        rows=tuple(rows),
-        folded=True,
-    )
-
-
-def _latents(diagnosis: Diagnosis) -> Table:
-    rows = [(plain(name.removesuffix("_bytes")), *quantity_cells(q)) for name, q in diagnosis.latents.items()]
-    return Table(title="", columns=("latent", "value", "unit", "90 % interval", "basis"), rows=tuple(rows))
-
-
-def _unknown(missing: Mapping[str, str], spelled: Callable[[str], str] = plain) -> tuple[Block, ...]:
-    """Return the quantities that are not known, with the reasons; several with one reason share a line."""
-    names: dict[str, list[str]] = {}
-    for name, reason in missing.items():
-        names.setdefault(reason, []).append(spelled(name))
-    texts = tuple(f"{', '.join(same)}: not known, {reason}" for reason, same in names.items())
-    return (Notes(texts=texts),) if texts else ()
-
-
-def _card(number: int, finding: Finding) -> Card:
-    lines = [("shown by", line) for line in finding.evidence]
-    if finding.lever:
-        lines.append(("change", finding.lever))
-    found = finding.change
-    if found.energy_ratio is not None:
-        known = found.energy_ratio_min is not None
-        interval = f" (90 %: {change(found.energy_ratio_min)} to {change(found.energy_ratio_max)})" if known else ""
-        bought = [f"{change(found.energy_ratio)} energy per output{interval}"]
-        bought += [f"{change(found.latency_ratio)} latency"] if found.latency_ratio is not None else []
-        bought += [f"{change(found.throughput_ratio)} throughput"] if found.throughput_ratio is not None else []
-        lines.append(("it buys", f"{', '.join(bought)}; {found.basis.value}"))
-    lines.append(("wrong if", finding.falsified_by))
-    return Card(
-        heading=f"{number}. {finding.cause}",
-        mark=f"{finding.kind.value}, confidence {finding.confidence:.0%}",
-        lines=tuple(lines),
-    )
+    columns = ("quantity", "measured", "predicted", "90 % interval", "unit", "basis")
+    return Table(title="Predicted and measured in numbers", columns=columns, rows=tuple(rows), folded=True)
 
 
 def _quantities(payload: RunPayload) -> Section:
@@ -192,9 +109,8 @@ def _quantities(payload: RunPayload) -> Section:
     elif reasons:
         notes = (Notes(texts=reasons),)
     table = Table(title="Over the steady-state window", columns=QUANTITY_COLUMNS, rows=tuple(rows))
-    return Section(
-        name="quantities", heading="Every quantity", blocks=(*notes, table, *_unknown(run.annotations.missing, str))
-    )
+    unknown = unknown_notes(run.annotations.missing, str)
+    return Section(name="quantities", heading="Every quantity", blocks=(*notes, table, *unknown))
 
 
 def _settings(payload: RunPayload) -> Section:
@@ -216,8 +132,30 @@ def _text(value: object) -> str:
     return figure(value, 4) if isinstance(value, float) else str(value)
 
 
-def _draw_ledger(diagnosis: Diagnosis, width_px: int) -> Chart:
-    from joulemap.report.charts.ledger import ledger_chart
+def _draw_timeline(timeline: RunTimeline, width_px: int) -> Chart:
+    from joulemap.report.charts.timeline import timeline_chart
 
-    name = "this run" if diagnosis.run_id else "predicted"
-    return ledger_chart([(name, diagnosis)], width_px)
+    return timeline_chart(timeline, width_px)
+
+
+def _draw_curve(curve: Curve, run_id: str, width_px: int) -> Chart:
+    from joulemap.report.charts.batch_curves import batch_curves_chart
+
+    return batch_curves_chart([curve], width_px, run_id=run_id)
+
+
+def _draw_predicted(compared: tuple[Compared, ...], width_px: int) -> Chart:
+    from joulemap.report.charts.predicted import Prediction, predictions_chart
+
+    predictions = [
+        Prediction(
+            name=quantity_words(c.name),
+            measured_value=c.measured.value,
+            predicted_value=c.predicted.value,
+            low=c.predicted.low or c.predicted.value,
+            high=c.predicted.high or c.predicted.value,
+            unit=c.measured.unit,
+        )
+        for c in compared
+    ]
+    return predictions_chart(predictions, width_px)

@@ -74,7 +74,7 @@ def figure_html(drawing: Drawing) -> Markup:
 
     from joulemap.report.renderers.svg import inline_svg
 
-    sizes = (("wide", WIDE_PX), ("narrow", NARROW_PX))
+    sizes = (("fixed", WIDE_PX),) if drawing.fixed else (("wide", WIDE_PX), ("narrow", NARROW_PX))
     parts = [
         Markup('<div class="{}">').format(size)
         # A serialised tree in which every text is escaped and only shapes are left.

@@ -9,9 +9,16 @@ from xml.etree import ElementTree as ET
 
 import vl_convert
 
-from joulemap.study.figures.theme import GRID, INK, MUTED, PAPER, RULE, Chart
+from joulemap.study.figures.theme import GRID, INK, MUTED, PAPER, RAISED, RULE, Chart
 
-VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", GRID: "--grid", PAPER: "--chart-paper"}
+VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    GRID: "--grid",
+    RAISED: "--raised",
+    PAPER: "--chart-paper",
+}
 """Colours of the theme that a page puts its own in the place of, and the CSS variables that hold them."""
 _SVG = "http://www.w3.org/2000/svg"
 _BY_COLOUR = {colour.lower(): f"var({name})" for colour, name in VARIABLES.items()}

@@ -17,11 +17,17 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79
 """The Okabe–Ito palette: told apart under every common form of colour blindness, and in grey print by shape."""
 SERIES = [BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]
 """Colours of categories that have none of their own, in order."""
-INK, MUTED, RULE, GRID, PAPER = "#222222", "#666666", "#999999", "#E6E6E6", "#FFFFFF"
+ON_COLOUR = "#111111"
+"""Words on a coloured bar: the same on paper and on a dark page."""
+INK, MUTED, RULE = "#222222", "#666666", "#999999"
+GRID, RAISED, PAPER = "#E6E6E6", "#F6F7F8", "#FFFFFF"
 """Text and lines, on paper. A page with a scheme of its own (dark, print) puts others in their place."""
 
 GPU_COLOURS = alt.Scale(domain=["B200", "H100"], range=[BLUE, ORANGE])
 GPU_SHAPES = alt.Scale(domain=["B200", "H100"], range=["circle", "square"])
+
+NARROWEST_TWO_COLUMNS_PX = 500
+"""Width from which a chart has room for two panels, or long legends, side by side."""
 
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 _CHARACTER_PX = 7.7
