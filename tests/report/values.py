@@ -124,7 +124,7 @@ def timeline() -> RunTimeline:
 
     return RunTimeline(
         length_s=10.0,
-        windows=((4.0, 6.0), (6.0, 8.0)),
+        windows_s=((4.0, 6.0), (6.0, 8.0)),
         traces=(
             trace("power", "nvidia", "W", 200.0),
             trace("requests", "in flight", "request", 4.0),

@@ -80,8 +80,8 @@ def _panel(timeline: RunTimeline, panel: str, width_px: int, *, with_axis: bool)
     )
     heading = _PANELS[panel].format(unit=traces[0].unit)
     layers: list[alt.Chart] = [lines]
-    if timeline.windows:
-        steady = pl.DataFrame([{"begin": timeline.windows[0][0], "end": timeline.windows[-1][1]}])
+    if timeline.windows_s:
+        steady = pl.DataFrame([{"begin": timeline.windows_s[0][0], "end": timeline.windows_s[-1][1]}])
         layers.insert(
             0, alt.Chart(steady).mark_rect(color=SKY, opacity=0.22).encode(alt.X("begin:Q"), alt.X2("end:Q"))
         )
@@ -90,16 +90,16 @@ def _panel(timeline: RunTimeline, panel: str, width_px: int, *, with_axis: bool)
 
 def _finding(timeline: RunTimeline) -> str:
     steady = "no complete window"
-    if timeline.windows:
-        begin, end = timeline.windows[0][0], timeline.windows[-1][1]
-        steady = f"{len(timeline.windows)} windows from {figure(begin)} to {figure(end)} s"
+    if timeline.windows_s:
+        begin, end = timeline.windows_s[0][0], timeline.windows_s[-1][1]
+        steady = f"{len(timeline.windows_s)} windows from {figure(begin)} to {figure(end)} s"
     power = next((t for t in timeline.traces if t.panel == "power"), None)
-    if power is None or not timeline.windows:
+    if power is None or not timeline.windows_s:
         return f"The run over {figure(timeline.length_s)} s: {steady}"
     inside = _inside(power, timeline)
     return f"{steady} at {figure(sum(inside) / len(inside))} W" if inside else steady
 
 
 def _inside(trace: Trace, timeline: RunTimeline) -> list[float]:
-    begin, end = timeline.windows[0][0], timeline.windows[-1][1]
+    begin, end = timeline.windows_s[0][0], timeline.windows_s[-1][1]
     return [v for t, v in zip(trace.time_s, trace.values, strict=True) if begin <= t <= end]

@@ -49,7 +49,7 @@ class RunTimeline:
     """A run over time."""
 
     length_s: float
-    windows: tuple[tuple[float, float], ...]
+    windows_s: tuple[tuple[float, float], ...]
     """Begin and end of each window that the run's quantities were taken over, since the timeline's begin."""
     traces: tuple[Trace, ...]
 
@@ -57,7 +57,7 @@ class RunTimeline:
         """Return the JSON form."""
         return {
             "length_s": self.length_s,
-            "windows_s": [list(window) for window in self.windows],
+            "windows_s": [list(window) for window in self.windows_s],
             "traces": [trace.to_json() for trace in self.traces],
         }
 
@@ -88,7 +88,7 @@ def run_timeline(tables: Mapping[str, pl.DataFrame], output_unit: str) -> RunTim
         if windows is None
         else tuple((row["begin_s"] - begin, row["end_s"] - begin) for row in windows.iter_rows(named=True))
     )
-    return RunTimeline(length_s=end - begin, windows=told, traces=tuple(traces))
+    return RunTimeline(length_s=end - begin, windows_s=told, traces=tuple(traces))
 
 
 _Raw = tuple[str, str, str, Floats, Floats]
