@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import joulemap
 from joulemap.cli.app import run
 from joulemap.diagnose.diagnosis import Bound, Part
 from joulemap.predict.predict import LATENTS, OUTCOMES
@@ -20,6 +21,7 @@ from joulemap.records import Deployment, Measured, Workload
 from joulemap.records.run import unit_of
 from joulemap.store.importers.registry import OWN_FORMATS
 from joulemap.store.run_store import STORE_ENVIRONMENT_VARIABLE, RunStore
+from scripts import python_reference
 from scripts.cli_reference import REFERENCE, render
 from tests.layering import modules_of
 
@@ -29,6 +31,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 NEWLINE = "\n"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"^```\w+ title=\"([\w.-]+)\"\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -66,6 +69,9 @@ def test_commands_in_the_docs_run_and_print_what_is_shown(
 ) -> None:
     monkeypatch.setenv(STORE_ENVIRONMENT_VARIABLE, str(study_store.folder))
     monkeypatch.chdir(tmp_path)
+    page = (ROOT / place.partition(":")[0]).read_text(encoding="utf-8")
+    for name, content in _FILE.findall(page):
+        (tmp_path / name).write_text(content, encoding="utf-8")
     # One after the other in one folder, so that a command may use what the one before it wrote.
     for command, shown in commands:
         code = run(shlex.split(command)[1:])
@@ -93,6 +99,12 @@ def test_examples_are_found() -> None:
 
 def test_the_command_reference_is_up_to_date() -> None:
     assert REFERENCE.read_text(encoding="utf-8") == render(), "'just cli-reference' brings docs/cli.md up to date"
+
+
+def test_the_python_reference_tells_of_every_name() -> None:
+    page = python_reference.render()
+    assert [name for name in joulemap.__all__ if name != "__version__" and f"### {name}\n" not in page] == []
+    assert "**Raises**" in page
 
 
 def test_every_import_format_is_listed() -> None:
@@ -125,7 +137,7 @@ def test_readme_has_two_setup_commands() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^pip install.*$", readme, re.MULTILINE)
     assert len(commands) == 2
-    assert commands[0].startswith("pip install -q uv && uv run joulemap ")
+    assert commands[0].startswith("pip install -q uv && uv run --no-dev joulemap ")
     assert commands[1] == "pip install -q uv && uv run pytest"
 
 
@@ -142,7 +154,9 @@ def test_every_extra_and_entry_point_group_is_told() -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    assert listed == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").glob("**/*.md")}
+    assert listed - {python_reference.PAGE} == {
+        str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").glob("**/*.md")
+    }
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ def list_runs(
             raise UsageError(msg, fix="give a number of 1 or more")
         found = found.head(limit)
     if output is not None:
-        note(f"Wrote {export_runs(store.rows(found['run_id'], chosen or COLUMNS), output, force=force)}")
+        note(f"Wrote {export_runs(store.rows(found['run_id'], chosen), output, force=force)}")
     elif options.json:
-        print_json(to_records(store.rows(found["run_id"], chosen or COLUMNS)))
+        print_json(to_records(store.rows(found["run_id"], chosen)))
     else:
         shown = store.rows((found.head(_ROWS_SHOWN) if limit is None else found)["run_id"])
         names = chosen or list(TABLE_COLUMNS)

@@ -14,11 +14,10 @@ from joulemap.errors import StoreError, UsageError
 _LISTS = ("validity_reasons", "notes", "output_length_edges", "output_length_counts")
 
 
-def to_records(frame: pl.DataFrame, columns: list[str] | None = None) -> list[dict[str, Any]]:
+def to_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Return the runs as JSON-ready dictionaries; stamps as ISO 8601 text, annotations as an object."""
-    table = frame.select(columns) if columns else frame
-    stamps = [name for name, kind in table.schema.items() if isinstance(kind, pl.Datetime)]
-    table = table.with_columns(pl.col(stamps).dt.to_string("iso:strict")) if stamps else table
+    stamps = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
+    table = frame.with_columns(pl.col(stamps).dt.to_string("iso:strict")) if stamps else frame
     records = table.to_dicts()
     for record in records:
         if record.get("annotations"):
@@ -26,14 +25,13 @@ def to_records(frame: pl.DataFrame, columns: list[str] | None = None) -> list[di
     return records
 
 
-def export_runs(frame: pl.DataFrame, path: Path, *, columns: list[str] | None = None, force: bool = False) -> Path:
+def export_runs(table: pl.DataFrame, path: Path, *, force: bool = False) -> Path:
     """Write the runs to a ``.csv``, ``.parquet`` or ``.json`` file, whole or not at all.
 
     Raises:
         UsageError: The ending is unknown, or the file exists and ``force`` is not given.
         StoreError: The file cannot be written.
     """
-    table = frame.select(columns) if columns else frame
     ending = path.suffix.lower()
     if ending not in {".csv", ".parquet", ".json"}:
         msg = f"cannot tell the format of {path} from its ending {ending!r}"

@@ -178,12 +178,13 @@ class RunStore:
         """Return some columns of all runs."""
         return self.query(lambda runs: runs.select(list(names)))
 
-    def rows(self, run_ids: pl.Series, columns: Collection[str] = tuple(COLUMNS)) -> pl.DataFrame:
+    def rows(self, run_ids: pl.Series, columns: Collection[str] | None = None) -> pl.DataFrame:
         """Return the runs with these ids, in the order of the ids, or only some of their columns."""
-        wanted = list(dict.fromkeys(["run_id", *columns]))
+        kept = list(COLUMNS if columns is None else columns)
+        wanted = list(dict.fromkeys(["run_id", *kept]))
         found = self.query(lambda runs: runs.select(wanted).filter(pl.col("run_id").is_in(run_ids.implode())))
         ordered = pl.DataFrame({"run_id": run_ids}).join(found, on="run_id", how="left", maintain_order="left")
-        return ordered.select(list(columns))
+        return ordered.select(kept)
 
     def add(self, runs: Sequence[Run]) -> Added:
         """Write the runs that are not there yet, all or none of them.
