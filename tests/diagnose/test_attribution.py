@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joulemap.diagnose.attribution import _shapley, _subsets
+from joulemap.diagnose.attribution import shapley, subsets
 from joulemap.diagnose.explain import explain, explain_rows
 from joulemap.diagnose.series import Curves
 from joulemap.records import Basis
@@ -22,11 +22,11 @@ KNOBS = ("model", "gpu_model", "num_gpus")
 
 @given(st.lists(st.floats(-5, 5), min_size=8, max_size=8), st.permutations(range(3)))
 def test_contributions_sum_and_do_not_depend_on_order(values: list[float], order: list[int]) -> None:
-    by_subset = dict(zip(_subsets(KNOBS), values, strict=True))
-    effects = _shapley(KNOBS, by_subset)
+    by_subset = dict(zip(subsets(KNOBS), values, strict=True))
+    effects = shapley(KNOBS, by_subset)
     whole = by_subset[frozenset(KNOBS)] - by_subset[frozenset()]
     assert math.fsum(effects.values()) == pytest.approx(whole, abs=1e-9)
-    shuffled = _shapley(tuple(KNOBS[i] for i in order), by_subset)
+    shuffled = shapley(tuple(KNOBS[i] for i in order), by_subset)
     assert shuffled == pytest.approx(effects)
     orders = list(itertools.permutations(KNOBS))
     for knob in KNOBS:

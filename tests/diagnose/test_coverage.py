@@ -8,9 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from joulemap.diagnose.diagnose import measurement_of
 from joulemap.diagnose.diagnosis import Part
-from joulemap.diagnose.ledger import PARTS, ledger_of, modelled_parts
+from joulemap.diagnose.ledger import PARTS, ledger_of, measurement_of, modelled_parts
 from joulemap.diagnose.modelled import Modelled, energy_per_output, modelled_forms, seconds_per_output_step
 from joulemap.physics.arrays import Floats
 from joulemap.predict.calibration import ENERGY

@@ -83,18 +83,30 @@ def attribute(step: Step, ratio: float, quantity: str) -> Attribution | None:
     knobs = step.knobs
     if UNMODELLED & set(knobs):
         return None
-    rows = [_between(step, turned) for turned in _subsets(knobs)]
-    modelled = _logs(rows, quantity)
+    rows = [_between(step, turned) for turned in subsets(knobs)]
+    modelled = modelled_logs(rows, quantity)
     if modelled is None:
         return None
     logs, deviation = modelled
-    effects = _shapley(knobs, dict(zip(_subsets(knobs), logs.tolist(), strict=True)))
+    effects = shapley(knobs, dict(zip(subsets(knobs), logs.tolist(), strict=True)))
+    return divided(effects, ratio, deviation)
+
+
+def divided(effects: Mapping[str, float], ratio: float, deviation: float) -> Attribution:
+    """Fit modelled effects to a measured ratio, each stretched in proportion to its size.
+
+    Args:
+        effects: Logarithms by knob.
+        ratio: What was measured.
+        deviation: Standard deviation (logarithm) of the model's error; effects are stretched no further than its
+            90 % interval, and the rest stays unexplained.
+    """
     whole = math.fsum(effects.values())
     reach = Z90 * math.sqrt(2.0) * deviation
     missing = math.log(ratio) - whole
     placed = max(-reach, min(reach, missing))
     size = math.fsum(abs(e) for e in effects.values())
-    shares = {k: abs(e) / size if size > 0 else 1.0 / len(knobs) for k, e in effects.items()}
+    shares = {k: abs(e) / size if size > 0 else 1.0 / len(effects) for k, e in effects.items()}
     fitted = {k: e + placed * shares[k] for k, e in effects.items()}
     return Attribution(
         contributions=tuple(
@@ -106,11 +118,12 @@ def attribute(step: Step, ratio: float, quantity: str) -> Attribution | None:
     )
 
 
-def _subsets(knobs: Sequence[str]) -> list[frozenset[str]]:
+def subsets(knobs: Sequence[str]) -> list[frozenset[str]]:
+    """Return every choice of knobs, the fewest first."""
     return [frozenset(chosen) for count in range(len(knobs) + 1) for chosen in combinations(knobs, count)]
 
 
-def _shapley(knobs: Sequence[str], values: Mapping[frozenset[str], float]) -> dict[str, float]:
+def shapley(knobs: Sequence[str], values: Mapping[frozenset[str], float]) -> dict[str, float]:
     """Return each knob's mean effect over all orders, from the values of all subsets."""
     count = len(knobs)
     effects = {}
@@ -148,7 +161,7 @@ def _representative(stop: Stop) -> dict[str, Any]:
     return stated | {"batch_size": stop.batch, "max_num_seqs": ceiling}
 
 
-def _logs(rows: Sequence[Mapping[str, Any]], quantity: str) -> tuple[Floats, float] | None:
+def modelled_logs(rows: Sequence[Mapping[str, Any]], quantity: str) -> tuple[Floats, float] | None:
     """Return the model's logarithms of a quantity per unit of work, and the deviation of its error."""
     catalog, calibration = load_catalog(), shipped_calibration()
     frame = pl.DataFrame(rows, schema={c: COLUMNS[c] for c in rows[0]}, strict=False)

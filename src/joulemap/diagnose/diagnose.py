@@ -21,7 +21,7 @@ from joulemap.diagnose.findings.registry import findings_of, registered_findings
 from joulemap.diagnose.hosts import with_hosts_as_seen
 from joulemap.diagnose.ideal import NAMES, ideal_energy
 from joulemap.diagnose.latents import basis_of, latents_of, missing_latents
-from joulemap.diagnose.ledger import PARTS, Ledger, Measurement, expected_power, ledger_of, times_of
+from joulemap.diagnose.ledger import PARTS, Ledger, Measurement, expected_power, ledger_of, measurement_of, times_of
 from joulemap.diagnose.modelled import Modelled, modelled_forms, seconds_per_output_step
 from joulemap.diagnose.neighbours import siblings_of
 from joulemap.diagnose.series import Curves, with_series_columns
@@ -98,28 +98,6 @@ def diagnose_frame(
     forms = modelled_forms(runs, calibration=fitted, catalog=facts, models=models)
     found = dict(pair for form in forms for pair in _diagnoses(form, runs, rows, changes, curves))
     return [found.get(i) or measured_only(row, curves, facts) for i, row in enumerate(rows)]
-
-
-def measurement_of(frame: pl.DataFrame) -> Measurement:
-    """Return what was measured of the runs as arrays."""
-
-    def column(name: str) -> Floats:
-        return np.asarray(frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
-
-    energy, power, throughput = map(column, ("energy_per_output_j", "power_w", "output_throughput_per_s"))
-    # Any two of energy, power and throughput give the third.
-    throughput = np.where(np.isnan(throughput), power / energy, throughput)
-    power = np.where(np.isnan(power), energy * throughput, power)
-    batch = column("batch_size")
-    return Measurement(
-        energy_j=energy,
-        power_w=power,
-        step_s=batch / throughput,
-        outputs_per_step=batch,
-        loaded_idle_w=column("loaded_idle_power_w"),
-        sm_utilization=column("sm_utilization"),
-        starved_fraction=column("starved_fraction"),
-    )
 
 
 def _diagnoses(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -12,6 +12,7 @@ from joulemap.diagnose.attribution import Attribution, attribute
 from joulemap.diagnose.causes import cause_of
 from joulemap.diagnose.explanation import Explanation, Factor
 from joulemap.diagnose.path import Step, Stop, find_path
+from joulemap.diagnose.residual import residual_factors, waiting_notes
 from joulemap.diagnose.series import WORK_EXPONENT, Curves, with_series_columns
 from joulemap.errors import UsageError
 from joulemap.records import Basis, OutputUnit, weakest
@@ -90,6 +91,9 @@ def explain_rows(
     curve_quantity = "energy_per_output_j" if chosen == "energy_per_request_j" else chosen
     if tokens[0] == tokens[1]:
         factors += _knob_factors(curves, a, b, curve_quantity, measured_only=measured_only)
+        if not measured_only:
+            left = ratio / math.prod(f.ratio for f in factors)
+            factors += residual_factors(row_a, row_b, left, curve_quantity)
     else:
         factors.append(_other_output(a, b, ratio))
     explained = math.prod(f.ratio for f in factors)
@@ -105,7 +109,11 @@ def explain_rows(
         ratio=ratio,
         factors=tuple(factors),
         unexplained_ratio=ratio / explained,
-        notes=(*_notes(a, b), *_unexplained_notes(ratio / explained)),
+        notes=(
+            *_notes(a, b),
+            *_waiting_notes(row_a, row_b, factors),
+            *_unexplained_notes(ratio / explained, factors),
+        ),
     )
 
 
@@ -276,9 +284,20 @@ def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
         yield "the achieved batch of one run is unknown, so that nothing could be compared at the same batch"
 
 
-def _unexplained_notes(unexplained: float) -> Iterator[str]:
-    if not 1 / NOTEWORTHY < unexplained < NOTEWORTHY:
-        yield f"{_times(unexplained)} of the ratio lies beyond what the model's 90 % interval allows the knobs"
+def _waiting_notes(a: Mapping[str, Any], b: Mapping[str, Any], factors: Sequence[Factor]) -> Iterator[str]:
+    """Yield a note of waiting that the factors of knobs may hold."""
+    laid_to_knobs = any(f.name in _FACTOR_NAMES.values() for f in factors)
+    if laid_to_knobs and all(f.name != "waiting" for f in factors):
+        yield from waiting_notes(a, b)
+
+
+def _unexplained_notes(unexplained: float, factors: Sequence[Factor]) -> Iterator[str]:
+    if 1 / NOTEWORTHY < unexplained < NOTEWORTHY:
+        return
+    if any(f.basis is Basis.MODELLED for f in factors):
+        yield f"{_times(unexplained)} of the ratio lies beyond what the model's 90 % interval allows the factors"
+    else:
+        yield f"{_times(unexplained)} of the ratio is left: nothing that the runs state tells why"
 
 
 def _times(ratio: float) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 
 from joulemap.diagnose.diagnosis import Part
 from joulemap.diagnose.modelled import Modelled, Terms, seconds_per_output_step
@@ -80,6 +81,28 @@ class Ledger:
     high_j: Floats
     model_excess_ratio: Floats
     """How many times the measurement the modelled parts were before scaling; 1 where they were below it."""
+
+
+def measurement_of(frame: pl.DataFrame) -> Measurement:
+    """Return what was measured of the runs as arrays."""
+
+    def column(name: str) -> Floats:
+        return np.asarray(frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
+
+    energy, power, throughput = map(column, ("energy_per_output_j", "power_w", "output_throughput_per_s"))
+    # Any two of energy, power and throughput give the third.
+    throughput = np.where(np.isnan(throughput), power / energy, throughput)
+    power = np.where(np.isnan(power), energy * throughput, power)
+    batch = column("batch_size")
+    return Measurement(
+        energy_j=energy,
+        power_w=power,
+        step_s=batch / throughput,
+        outputs_per_step=batch,
+        loaded_idle_w=column("loaded_idle_power_w"),
+        sm_utilization=column("sm_utilization"),
+        starved_fraction=column("starved_fraction"),
+    )
 
 
 def times_of(terms: Terms, measured: Measurement) -> Times:
