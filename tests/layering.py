@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ANYTHING = frozenset({"*"})
-_LEAVES = frozenset({"units", "errors", "clock"})
+_LEAVES = frozenset({"units", "errors", "clock", "toml_file"})
 _FACTS = frozenset({"catalog", "records"})
 _RUNS = _LEAVES | _FACTS | {"store"}
 _MODEL = _RUNS | {"physics", "predict"}
@@ -18,6 +18,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "units": frozenset(),
     "errors": frozenset(),
     "clock": frozenset(),
+    "toml_file": frozenset({"errors"}),
     "catalog": frozenset({"units", "errors"}),
     "physics": frozenset({"catalog", "units"}),
     "records": frozenset({"catalog", "units"}),

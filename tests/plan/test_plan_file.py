@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joulemap.errors import InputError
-from joulemap.plan.file_lines import line_of
 from joulemap.plan.plan_file import EXAMPLE, parse_plan, read_plan
+from joulemap.toml_file import line_of
 
 
 def test_the_example_in_internal_units() -> None:

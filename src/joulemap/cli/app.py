@@ -19,6 +19,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "record": ("joulemap.cli.record:record", "Record meters and engine metrics while your own load runs."),
     "watch": ("joulemap.cli.watch:watch", "Watch a server: joules per token now, where they go, who used them."),
     "export": ("joulemap.cli.export:export", "Export a server's energy to Prometheus and OpenTelemetry."),
+    "sweep": (
+        "joulemap.cli.sweep:run_sweep",
+        "Measure a grid of configurations, here or on a Ray cluster, and take up where it stopped.",
+    ),
     "doctor": ("joulemap.cli.doctor:show_examination", "Say what this machine can measure, and what mends it."),
     "import": ("joulemap.cli.import_:import_runs", "Bring results of other tools, or the study, into the store."),
     "runs": ("joulemap.cli.runs:list_runs", "List, filter, sort and export the runs of the store."),

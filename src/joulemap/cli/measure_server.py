@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from joulemap.catalog import load_catalog
 from joulemap.cli.measure_options import LoadOptions, MeasureRequest, numbers_of, whole_numbers
 from joulemap.errors import UnknownNameError, UsageError
 from joulemap.measure.load.lengths import FixedLength
-from joulemap.measure.load.pictures import Pictures
 from joulemap.measure.load.plan import Arrivals, ClosedLoop, OpenLoop
 from joulemap.measure.load.prompts import DatasetPrompts, ImagePrompts, Prompts, SyntheticPrompts, prompts_for
 from joulemap.measure.load.target import Endpoint, Target
+from joulemap.measure.load.task import SYNTHETIC_TASK, task_pictures, task_workload
 from joulemap.measure.load.trace import RequestTrace, read_trace
 from joulemap.measure.session.embedded import EmbeddedCampaign, EmbeddedPlan
 from joulemap.measure.session.server import ServerCampaign, ServerPlan, image_workload
-from joulemap.records import Modality, Workload
+from joulemap.records import Workload
 
 ENDPOINTS = {"chat": Endpoint.CHAT, "completions": Endpoint.COMPLETIONS, "images": Endpoint.IMAGES}
 CONCURRENCY = "8,16,32"
@@ -25,7 +24,6 @@ EMBEDDED_INPUT_TOKENS = 100
 EMBEDDED_OUTPUT_TOKENS = 64
 ROOM_TOKENS = 64
 """Context beyond prompt and reply, for what a chat template adds."""
-SYNTHETIC_TASK = "synthetic"
 
 
 def server_campaign(request: MeasureRequest) -> ServerCampaign:
@@ -121,33 +119,3 @@ def asked(load: LoadOptions, endpoint: Endpoint, trace: RequestTrace | None) -> 
     if load.output_tokens is not None:
         prompts = replace(prompts, output_tokens=FixedLength(load.output_tokens))
     return workload, prompts
-
-
-def task_workload(name: str | None) -> Workload:
-    """Return a task's workload, with the catalog's lengths where it has the task."""
-    if name is None:
-        return Workload(task=SYNTHETIC_TASK)
-    try:
-        task = load_catalog().task(name)
-    except UnknownNameError:
-        return Workload(task=name)
-    return Workload(
-        task=task.id,
-        input_modality=Modality(task.input_modality),
-        mean_input_tokens=None if task.input_lengths is None else task.input_lengths.mean_tokens,
-        mean_output_tokens=None if task.output_lengths is None else task.output_lengths.mean_tokens,
-    )
-
-
-def task_pictures(workload: Workload) -> Pictures | None:
-    """Return the pictures that a task's requests hold, ``None`` for those of text.
-
-    Raises:
-        UsageError: The task's requests hold videos, whose length is not known.
-    """
-    if workload.input_modality is Modality.VIDEO:
-        msg = f"the requests of {workload.task} hold videos, whose lengths the catalog does not have"
-        raise UsageError(msg, fix="give the requests with --dataset FILE")
-    if workload.input_modality is Modality.TEXT or workload.task is None:
-        return None
-    return Pictures(images=max(1, load_catalog().task(workload.task).images_per_request))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from joulemap.catalog import Catalog, load_catalog
 from joulemap.errors import InputError, JoulemapError
-from joulemap.plan.file_lines import Location, line_of
 from joulemap.plan.spec import ByHour, Demand, Objective, PlanSpec, Pool, PowerCounted, Site, Slo
 from joulemap.records import LengthDistribution
+from joulemap.toml_file import FileKind, Location, Table
 from joulemap.units import S_PER_YEAR, W_PER_KW
 
 MOST_HOURS = 168
@@ -66,6 +64,14 @@ EXAMPLES: dict[str, str] = {
     "output_lengths": "output_lengths = { edges = [0, 256, 1024], counts = [60, 40] }",
 }
 
+PLAN_FILE = FileKind(
+    name="plan file",
+    page="docs/plan.md",
+    example=EXAMPLE,
+    examples=EXAMPLES,
+    fields=[*EXAMPLES, "plan", "sites", "demands", "quality", "years", "min_quality", "precisions"],
+)
+
 MOST = 1e12
 """Beyond it a number is a slip of the pen, and sums lose their digits."""
 
@@ -85,11 +91,7 @@ Hourly = Positive | Annotated[list[Positive], Field(min_length=1, max_length=MOS
 HourlyOrZero = NotNegative | Annotated[list[NotNegative], Field(min_length=1, max_length=MOST_HOURS)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Pool(_Table):
+class _Pool(Table):
     gpu: str
     count: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     price_usd: Positive | None = None
@@ -97,7 +99,7 @@ class _Pool(_Table):
     unused_power_w: NotNegative = 0.0
 
 
-class _Site(_Table):
+class _Site(Table):
     name: str = Field(min_length=1)
     cap_kw: Hourly
     pue: Annotated[float, Field(ge=1, le=10)] | None = None
@@ -114,28 +116,28 @@ class _Site(_Table):
         return self
 
 
-class _Slo(_Table):
+class _Slo(Table):
     itl_median_s: Positive | None = None
     itl_p99_s: Positive | None = None
     ttft_median_s: Positive | None = None
     latency_s: Positive | None = None
 
 
-class _Lengths(_Table):
+class _Lengths(Table):
     edges: Annotated[list[NotNegative], Field(min_length=2)]
     counts: Annotated[list[int], Field(min_length=1)]
 
 
-class _Demand(_Table):
+class _Demand(Table):
     name: str = Field(min_length=1)
     task: str
     requests_per_s: HourlyOrZero | None = None
     outputs_per_s: HourlyOrZero | None = None
     value: Positive = 1.0
     priority: int = 1
-    models: list[str] | dict[str, Positive] = []
+    models: list[str] | dict[str, Positive] = Field(default_factory=list[str])
     min_quality: int | None = None
-    precisions: list[str] = []
+    precisions: list[str] = Field(default_factory=list)
     slo: _Slo = _Slo()
     mean_input_tokens: Positive | None = None
     mean_output_tokens: Positive | None = None
@@ -149,7 +151,7 @@ class _Demand(_Table):
         return self
 
 
-class _Settings(_Table):
+class _Settings(Table):
     objective: Objective = "value"
     power: PowerCounted = "mean"
     confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -159,11 +161,11 @@ class _Settings(_Table):
     years: Positive = 4.0
 
 
-class _PlanFile(_Table):
+class _PlanFile(Table):
     plan: _Settings = _Settings()
     sites: Annotated[list[_Site], Field(min_length=1)]
     demands: Annotated[list[_Demand], Field(min_length=1)]
-    quality: dict[str, int] = {}
+    quality: dict[str, int] = Field(default_factory=dict)
 
 
 def read_plan(path: Path, *, catalog: Catalog | None = None) -> PlanSpec:
@@ -176,12 +178,7 @@ def read_plan(path: Path, *, catalog: Catalog | None = None) -> PlanSpec:
     Raises:
         InputError: The file cannot be read, or something in it is wrong; names line and field.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        msg = f"the plan file {path} cannot be read: {reason}"
-        raise InputError(msg, fix="give the path of a TOML file; docs/plan.md shows one") from error
+    text = PLAN_FILE.text_of(path)
     return parse_plan(text, name=str(path), catalog=catalog)
 
 
@@ -191,18 +188,7 @@ def parse_plan(text: str, *, name: str = "plan", catalog: Catalog | None = None)
     >>> parse_plan(EXAMPLE).sites[0].cap_w
     (40000.0,)
     """
-    try:
-        tables = tomllib.loads(text)
-    except RecursionError as error:
-        msg = f"{name} is nested too deeply for a plan file"
-        raise InputError(msg, fix=f"a complete plan file is\n\n{EXAMPLE}") from error
-    except tomllib.TOMLDecodeError as error:
-        msg = f"{name} is no valid TOML: {error}"
-        raise InputError(msg, fix=f"a complete plan file is\n\n{EXAMPLE}") from error
-    try:
-        file = _PlanFile.model_validate(tables)
-    except ValidationError as error:
-        raise _explained(error, tables, text, name) from error
+    file = PLAN_FILE.parse(_PlanFile, text, name)
     return _Converter(text, name, catalog or load_catalog()).spec(file)
 
 
@@ -326,7 +312,7 @@ class _Converter:
             return name  # a model of the user's own runs; the plan says so if the store lacks it too
 
     def wrong(self, where: Location, what: str, expected: str) -> InputError:
-        return _message(self.name, self.text, where, what, expected)
+        return PLAN_FILE.wrong(self.name, self.text, where, what, expected)
 
 
 _HOURLY = ("cap_kw", "electricity_usd_per_kwh", "carbon_g_per_kwh", "requests_per_s", "outputs_per_s")
@@ -336,50 +322,3 @@ def _by_hour(value: float | list[float] | None) -> ByHour:
     if value is None:
         return ()
     return tuple(float(v) for v in value) if isinstance(value, list) else (float(value),)
-
-
-def _explained(error: ValidationError, tables: dict[str, Any], text: str, name: str) -> InputError:
-    """Return the first of pydantic's complaints in our words."""
-    found = error.errors()
-    # A mistyped name shows as one unknown and one missing field: the unknown one is what was meant.
-    lead = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
-    # Where a number or a list may stand, both complaints come; the one that goes deeper says which value is wrong.
-    depth = 3
-    first = max((e for e in found if e["loc"][:depth] == lead["loc"][:depth]), key=lambda e: len(e["loc"]))
-    where = tuple(part for part in first["loc"] if isinstance(part, int) or part in _keys(tables))
-    kind = first["type"]
-    if kind == "missing":
-        where = tuple(first["loc"])
-        return _message(name, text, where, "is missing", "a value")
-    if kind == "extra_forbidden":
-        known = [*EXAMPLES, "plan", "sites", "demands", "quality", "years", "min_quality", "precisions"]
-        near = difflib.get_close_matches(str(where[-1]), known, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        return _message(
-            name, text, where, "is unknown", f"a field that plan files have{meant}", near[0] if near else None
-        )
-    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    given = first["input"]
-    shown = repr(given) if isinstance(given, str | int | float | bool) else "is wrong"
-    return _message(name, text, where, f"is {shown}" if shown != "is wrong" else shown, expected)
-
-
-def _keys(tables: object) -> set[str]:
-    """Return every key in nested tables; pydantic's locations hold names of types beside them."""
-    if isinstance(tables, dict):
-        return set(tables).union(*map(_keys, tables.values()))
-    if isinstance(tables, list):
-        return set().union(*map(_keys, tables))
-    return set()
-
-
-def _message(
-    name: str, text: str, where: Location, what: str, expected: str, field: str | None = None
-) -> InputError:
-    line = line_of(text, where)
-    path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where).lstrip(".")
-    key = field or next((p for p in reversed(where) if isinstance(p, str)), "")
-    place = f"{name}, line {line}" if line else name
-    example = EXAMPLES.get(key)
-    fix = f"for example  {example}" if example else f"a complete plan file is\n\n{EXAMPLE}"
-    return InputError(f"{place}: {path} {what}; expected: {expected}", fix=fix)

@@ -136,6 +136,8 @@ class Provenance:
     importer: str | None = None
     measured_at: datetime | None = None
     meter: str | None = None
+    configuration_id: str | None = None
+    """The configuration of a sweep that the run measured."""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -1,0 +1,1 @@
+"""Where the configurations of a sweep run: one executor a file."""
