@@ -48,7 +48,8 @@ VERBS_IN_PYTHON = {
 """The public function behind each verb that has one; a new verb must be named here, or below."""
 
 ONLY_COMMANDS = dict.fromkeys(
-    ("measure", "record", "serve", "watch", "export"), "they start processes, draw on the terminal, obey Ctrl-C"
+    ("measure", "record", "sweep", "serve", "watch", "export"),
+    "they start processes, draw on the terminal, obey Ctrl-C",
 )
 """Verbs without a public function, with the reason."""
 

@@ -2,7 +2,8 @@ r"""Which configuration of a grid to measure next, so that the time–energy fro
 
 The grid falls into frontiers, one a model (all its precisions) and task. What is believed of the logarithms of
 energy per output and of time (median inter-token latency; for diffusion a batch's latency) is a normal
-distribution: the calibrated model's prediction, corrected by what the search has measured as
+distribution: the calibrated model's prediction, with the deviations of its 90 % intervals (so that kinds of runs
+that it predicts less well are looked at more), corrected by what the search has measured as
 :mod:`joulemap.predict.few_shot` describes. Where the measurements deviate more than the calibration foresees, the
 deviations are widened by the ratio, ``max(1, (ν + rᵀC⁻¹r) / (ν + n))``, as in the posterior of a
 scale with ν prior observations.
@@ -29,11 +30,13 @@ import polars as pl
 from joulemap.catalog import Catalog, load_catalog
 from joulemap.diagnose.series import base_model
 from joulemap.errors import UsageError
+from joulemap.optimize.quantities import Z90
 from joulemap.physics.arrays import Floats
 from joulemap.predict.calibration import ENERGY, Calibration
 from joulemap.predict.few_shot import Kernel, covariance, kinship
 from joulemap.predict.forms import FormName, Models, form_of
 from joulemap.predict.frames import Index, coded
+from joulemap.predict.intervals import factors_of, kinds
 from joulemap.predict.predict import predict_many, shipped_calibration
 
 TIME: Mapping[FormName, str] = {"language": "itl_median_s", "diffusion": "latency_median_s"}
@@ -51,7 +54,7 @@ JITTER = 1e-9
 class Goal:
     """When a search has seen enough."""
 
-    regret_fraction: float = 0.0125
+    regret_fraction: float = 0.013
     budget_fraction: float = 1.0
     """Share of the grid that may be measured at most."""
     saturation_fraction: float = 0.02
@@ -180,7 +183,7 @@ class _Field:
         architectures = {i: known.get(i) or catalog.model(i) for i in rows["model_id"].unique()}
         form = form_of(next(iter(architectures.values())))
         (kin,) = kinship([rows], {i: a.backbone for i, a in architectures.items()})
-        kernels = calibration.forms[form].kernels
+        fitted, levels = calibration.forms[form], kinds(rows)
         random = np.random.default_rng(SEED)
         count = rows.height
         self._positions = rows["position"].to_list()
@@ -195,11 +198,14 @@ class _Field:
         self._rates = np.full(count, np.nan)
         self._time = TIME[form]
         self._quantities = tuple(
-            _Quantity(np.log(said[name].to_numpy()), kernels[kernel], covariance(kernels[kernel], kin, kin), normal)
-            for name, kernel, normal in (
-                (ENERGY, ENERGY, random.standard_normal((DRAWS, count))),
-                (self._time, _TIME_KERNEL[form], random.standard_normal((DRAWS, count))),
+            _Quantity(
+                np.log(said[name].to_numpy()),
+                fitted.kernels[kernel],
+                covariance(fitted.kernels[kernel], kin, kin),
+                factors_of(levels, fitted.factors[kernel]) / Z90,
+                random.standard_normal((DRAWS, count)),
             )
+            for name, kernel in ((ENERGY, ENERGY), (self._time, _TIME_KERNEL[form]))
         )
         names = list(zip(rows["base_model"], rows["task"].fill_null(""), strict=True))
         self._frontiers = {key: np.flatnonzero([name == key for name in names]) for key in dict.fromkeys(names)}
@@ -292,9 +298,10 @@ class _Field:
 class _Quantity:
     """What is believed of the logarithm of one quantity over a field."""
 
-    def __init__(self, predicted: Floats, kernel: Kernel, shared: Floats, normal: Floats) -> None:
+    def __init__(self, predicted: Floats, kernel: Kernel, shared: Floats, wide: Floats, normal: Floats) -> None:
         self._predicted = predicted
-        self._covariance = shared + np.eye(len(predicted)) * kernel.deviations["noise"] ** 2
+        whole = shared + np.eye(len(predicted)) * kernel.deviations["noise"] ** 2
+        self._covariance = wide[:, None] * whole * wide[None, :]
         self._normal = normal
         self.known = np.full(len(predicted), np.nan)
         """Measured logarithms; not a number where nothing is."""

@@ -94,7 +94,7 @@ class Meters:
 class Adaptive:
     """When an adaptive sweep has seen enough."""
 
-    regret_fraction: float = 0.0125
+    regret_fraction: float = 0.013
     """Expected excess of energy along a frontier below which nothing more is measured for it."""
     budget_fraction: float = 1.0
     """Share of the grid that may be measured at most."""

@@ -44,7 +44,7 @@ time_limit_s = 3600
 retries = 1
 
 [adaptive]                       # leave it out to measure the whole grid
-regret = 0.0125
+regret = 0.013
 """
 """A complete sweep file."""
 
@@ -82,7 +82,7 @@ EXAMPLES: dict[str, str] = {
     "meters": 'meters = ["nvidia"]',
     "tdp_w": "tdp_w = 350",
     "dcgm": 'dcgm = "http://127.0.0.1:9400/metrics"',
-    "regret": "regret = 0.0125",
+    "regret": "regret = 0.013",
     "budget": "budget = 0.35",
     "saturation": "saturation = 0.02",
 }
@@ -179,7 +179,7 @@ class _Limits(Table):
 
 
 class _Adaptive(Table):
-    regret: Annotated[float, Field(gt=0, lt=1)] = 0.0125
+    regret: Annotated[float, Field(gt=0, lt=1)] = 0.013
     budget: Share = 1.0
     saturation: Annotated[float, Field(ge=0, lt=1)] = 0.02
 

@@ -27,6 +27,8 @@ ASK_STATES_EVERY_S = 2.0
 LOOK_AT_NODES_EVERY_S = 2.0
 SHOWN_WORDS = 300
 NAMESPACE = "joulemap"
+CPU, GPU = "CPU", "GPU"
+"""What Ray itself calls them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,9 +81,10 @@ class RayExecutor:
         if not able:
             what = " and ".join(f"{value:g} {name}" for name, value in needs.items())
             return Room(now=False, lacking=f"no node of {self.place} that is alive offers {what}")
-        # Nodes are many and placing is Ray's work; an attempt that must wait a moment for its node does no harm.
+        # Placing is Ray's work: an attempt that must wait a moment for its node does no harm.
         for name, value in needs.items():
-            total = sum(n["Resources"].get(name, 0.0) for n in able)
+            offering = self._nodes() if name == CPU else able
+            total = sum(n["Resources"].get(name, 0.0) for n in offering)
             taken = sum(_resources(a.job.configuration).get(name, 0.0) for a in self._running.values())
             if taken + value > total:
                 return Room(now=False)
@@ -93,9 +96,9 @@ class RayExecutor:
         needs = _resources(asked)
         gpus = float(asked.count) if uses_gpus(asked.engine) else 0.0
         actor = self._actor_class.options(
-            num_cpus=needs.pop("CPU"),
+            num_cpus=needs.pop(CPU),
             num_gpus=gpus,
-            resources={name: value for name, value in needs.items() if name != "GPU"},
+            resources={name: value for name, value in needs.items() if name != GPU},
             max_restarts=0,
             max_concurrency=2,
         ).remote()
@@ -189,11 +192,11 @@ def _connected(address: str) -> Any:
 
 def _resources(configuration: Configuration) -> dict[str, float]:
     """Return what a configuration takes of a node; its GPUs count as Ray's own and under their model's name."""
-    needs = {"CPU": 1.0}
+    needs = {CPU: 1.0}
     if configuration.gpu is not None:
         needs[configuration.gpu] = float(configuration.count)
     if uses_gpus(configuration.engine):
-        needs["GPU"] = float(configuration.count)
+        needs[GPU] = float(configuration.count)
     return needs
 
 
