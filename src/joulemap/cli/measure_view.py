@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import TYPE_CHECKING
 
+from joulemap.cli.live import LiveLines
 from joulemap.cli.output import figure, note
 from joulemap.measure.session.instruments import Instruments
 from joulemap.measure.session.level import LevelState
 from joulemap.records import Basis, Run
 
-if TYPE_CHECKING:
-    from rich.live import Live
-
 LINE_EVERY_S = 5.0
 """Time between two plain lines where there is no terminal."""
 
 
-class View:
+class View(LiveLines):
     """Shows a session's progress."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._unit = "output"
         self._mark = ""
         self._instruments: Instruments | None = None
-        self._live: Live | None = None
         self._last_s = 0.0
 
     def watching(self, instruments: Instruments) -> View:
@@ -33,27 +29,6 @@ class View:
         self._instruments = instruments
         self._mark = "" if instruments.basis is Basis.MEASURED else f" ({instruments.basis})"
         return self
-
-    def __enter__(self) -> View:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def tell(self, text: str) -> None:
-        """Show a line that stays."""
-        if self._live is not None:
-            self._live.console.print(text, highlight=False, markup=False)
-        else:
-            note(text)
 
     def level_begins(self, name: str, unit: str) -> None:
         """Say that a level begins."""
@@ -65,11 +40,7 @@ class View:
     def state(self, name: str, state: LevelState) -> None:
         """Show how a level goes on."""
         line = self._line(name, state)
-        if self._live is not None:
-            from rich.text import Text
-
-            self._live.update(Text(line))
-        elif time.monotonic() - self._last_s >= LINE_EVERY_S:
+        if not self.show(line) and time.monotonic() - self._last_s >= LINE_EVERY_S:
             self._last_s = time.monotonic()
             note(line)
 

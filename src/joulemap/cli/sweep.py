@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -82,15 +84,21 @@ def run_sweep(
 
 def _conduct(spec: SweepSpec, store: RunStore, asked: SweepOptions, output: Common, file: Path) -> int:
     chooser = _chooser(spec)
+    # Ray writes what it has to say of its nodes to stdout, which is the result's alone.
+    with redirect_stdout(sys.stderr):
+        result = _result(spec, store, asked, chooser)
+    return _report(spec, result, store, file, json=output.json)
+
+
+def _result(spec: SweepSpec, store: RunStore, asked: SweepOptions, chooser: Chooser) -> SweepResult:
     executor = _executor(asked.ray)
     try:
         with SweepView(spec) as view, ended_like_ctrl_c():
             sweep = Sweep(spec, store, executor, chooser, view, only=asked.only, retry_failed=asked.retry_failed)
             view.tell(f"{len(sweep.result.before)} of {sweep.result.total} configurations are in the store already")
-            result = sweep.run()
+            return sweep.run()
     finally:
         executor.close()
-    return _report(spec, result, store, file, json=output.json)
 
 
 def _executor(address: str | None) -> Executor:

@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from joulemap.cli.live import LiveLines
 from joulemap.cli.output import figure, note
 from joulemap.measure.sweep.conduct import Attempt, SweepResult
 from joulemap.measure.sweep.job import State
 from joulemap.measure.sweep.spec import Configuration, SweepSpec
 from joulemap.records import Run
 
-if TYPE_CHECKING:
-    from rich.live import Live
-
 LINE_EVERY_S = 30.0
 """Time between two summary lines where there is no terminal."""
 
 
-class SweepView:
+class SweepView(LiveLines):
     """Shows a sweep's progress over all nodes."""
 
     def __init__(self, spec: SweepSpec) -> None:
+        super().__init__()
         self._words = {c.configuration_id: c.words for c in spec.configurations}
-        self._live: Live | None = None
         self._last_s = time.monotonic()
-
-    def __enter__(self) -> SweepView:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(stderr=True), refresh_per_second=2, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def tell(self, text: str) -> None:
-        """Show a line that stays."""
-        if self._live is not None:
-            self._live.console.print(text, highlight=False, markup=False)
-        else:
-            note(text)
 
     def begun(self, configuration: Configuration, number: int) -> None:
         """Say that an attempt begins."""
@@ -73,10 +48,6 @@ class SweepView:
             f"{len(states)} running on {nodes} node{'s' if nodes != 1 else ''}"
         )
         lines = [f"  {s.node or '…'}: {self._words[s.configuration_id]}: {s.text}" for s in states]
-        if self._live is not None:
-            from rich.text import Text
-
-            self._live.update(Text("\n".join([summary, *lines])))
-        elif time.monotonic() - self._last_s >= LINE_EVERY_S:
+        if not self.show("\n".join([summary, *lines])) and time.monotonic() - self._last_s >= LINE_EVERY_S:
             self._last_s = time.monotonic()
             note("\n".join([summary, *lines]))

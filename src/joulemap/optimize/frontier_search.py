@@ -210,6 +210,7 @@ class _Field:
         names = list(zip(rows["base_model"], rows["task"].fill_null(""), strict=True))
         self._frontiers = {key: np.flatnonzero([name == key for name in names]) for key in dict.fromkeys(names)}
         self._draws: tuple[Floats, Floats] | None = None
+        self._answers: dict[bytes, tuple[float, Floats]] = {}
 
     def batch(self, position: int) -> float:
         """Return the batch of a configuration."""
@@ -289,10 +290,15 @@ class _Field:
         if self._draws is None:
             energy, time = (quantity.draws() for quantity in self._quantities)
             self._draws = energy, time
+            self._answers.clear()
         energy, time = self._draws
         # What is being measured counts as if it were: its value will be known.
         known = ~np.isnan(self._quantities[0].known[own]) | pending[own]
-        return regret_and_worth(energy[:, own], time[:, own], known)
+        # A sweep asks twice a second, and most frontiers are as they were.
+        asked = own.tobytes() + known.tobytes()
+        if asked not in self._answers:
+            self._answers[asked] = regret_and_worth(energy[:, own], time[:, own], known)
+        return self._answers[asked]
 
 
 class _Quantity:

@@ -12,8 +12,10 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,7 @@ pytestmark = [
 
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
 READY_WITHIN_S = 240.0
+END_WITHIN_S = 300.0
 OBJECT_STORE_BYTES = 80_000_000
 
 
@@ -47,7 +50,8 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_DISABLE_IMPORT_WARNING": "1",
+            # A busy machine takes longer to start a worker than the 60 s that Ray allows.
+            "RAY_worker_register_timeout_seconds": "300",
         }
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -90,17 +94,13 @@ class Cluster:
 
 
 def free_port(address: str) -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    import tempfile
-
+def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="jm", ignore_cleanup_errors=True) as folder:
         made = Cluster(Path(folder) / "r")
         try:
@@ -111,7 +111,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             made.close()
 
 
-def driver(cluster: Cluster, file: Path, store: Path) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def driver(cluster: Cluster, file: Path, store: Path) -> Iterator[subprocess.Popen[str]]:
     command = [
         sys.executable,
         "-m",
@@ -123,13 +124,17 @@ def driver(cluster: Cluster, file: Path, store: Path) -> subprocess.Popen[str]:
         "--store",
         str(store),
     ]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=cluster.environment,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(process: subprocess.Popen[str], *words: str) -> None:
@@ -148,38 +153,34 @@ def test_a_sweep_survives_a_killed_node_and_a_killed_driver(cluster: Cluster, tm
     file, store = tmp_path / "sweep.toml", tmp_path / "store"
     file.write_text(embedded_text(gpus=("H100", "B200"), batches=(1, 2), retries=0))
 
-    first = driver(cluster, file, store)
-    wait_for(first, "begins:", "B200")
-    time.sleep(3.0)
-    cluster.kill(OTHER)
-    out, _ = first.communicate(timeout=180)
+    with driver(cluster, file, store) as first:
+        wait_for(first, "begins:", "B200")
+        time.sleep(3.0)
+        cluster.kill(OTHER)
+        out, _ = first.communicate(timeout=END_WITHIN_S)
     told = json.loads(out)
     assert first.returncode == 2
-    where = {run["deployment"]["gpu_model"] or "": run for run in told["runs"].values()}
     assert len(told["runs"]) == 2, told["attempts"]
-    assert where
     nodes = {a["node"] for a in told["attempts"] if a["end"] == "measured"}
     assert all(HEAD in node for node in nodes), nodes
-    ends = sorted(f["end"] for f in told["without_run"].values())
-    assert ends == ["node lost", "node lost"]
+    assert [f["end"] for f in told["without_run"].values()] == ["node lost", "node lost"]
     reasons = " / ".join(f["reason"] for f in told["without_run"].values())
     assert "no node of" in reasons
     assert "1 B200" in reasons
 
     cluster.start(OTHER, "B200")
-    second = driver(cluster, file, store)
-    wait_for(second, "measured", OTHER)
-    second.send_signal(signal.SIGKILL)
-    second.communicate()
+    with driver(cluster, file, store) as second:
+        wait_for(second, "measured", OTHER)
+        second.send_signal(signal.SIGKILL)
+        second.communicate()
     kept = {run.provenance.configuration_id for run in open_store(store).runs()}
     assert len(kept) == 3
 
-    third = driver(cluster, file, store)
-    out, _ = third.communicate(timeout=180)
+    with driver(cluster, file, store) as third:
+        out, _ = third.communicate(timeout=END_WITHIN_S)
     told = json.loads(out)
     assert third.returncode == 0
     assert set(told["before"]) == kept
-    assert len(told["runs"]) == 1
     (attempt,) = told["attempts"]
     assert OTHER in attempt["node"]
     # Nothing was measured twice: four configurations, four runs.
