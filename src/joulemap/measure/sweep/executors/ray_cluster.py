@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from joulemap.errors import EnvironmentLacksError, MissingExtraError
@@ -25,8 +25,18 @@ from joulemap.measure.sweep.spec import Configuration
 
 ASK_STATES_EVERY_S = 2.0
 LOOK_AT_NODES_EVERY_S = 2.0
+BEGIN_WITHIN_S = 900.0
+"""Time in which Ray must have placed an attempt for which there is room."""
 SHOWN_WORDS = 300
 NAMESPACE = "joulemap"
+SETTINGS = {
+    # Ray reports how it is used to its makers unless told not to.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Under "uv run", Ray would copy the current folder to every node and build an environment of it there; nodes
+    # have joulemap installed.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+"""Of Ray's own variables; what the user has set stays."""
 CPU, GPU = "CPU", "GPU"
 """What Ray itself calls them."""
 
@@ -39,6 +49,7 @@ class _Attempt:
     actor: Any
     result: Any
     """Reference to what it will bring."""
+    asked_for_s: float = field(default_factory=time.monotonic)
     asked: Any = None
     """Reference to the state that it was asked for."""
     node: str = ""
@@ -57,8 +68,6 @@ class RayExecutor:
     """
 
     def __init__(self, address: str) -> None:
-        # Ray reports how it is used to its makers unless told not to.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._ray = _connected(address)
         self.place = address
         self._actor_class: Any = self._ray.remote(NodeWorker)
@@ -118,15 +127,19 @@ class RayExecutor:
         return [*(self._collect(by_reference[reference]) for reference in ready), *self._stranded()]
 
     def _stranded(self) -> list[Ended]:
-        """End the attempts that wait for a node which is gone: Ray would let them wait for ever."""
+        """End the attempts that have not begun and will not: Ray would let them wait for ever."""
         ended = []
         for key, attempt in list(self._running.items()):
-            room = self.room(attempt.job.configuration) if not attempt.node else Room(now=True)
-            if room.lacking:
+            if attempt.node:
+                continue
+            end, reason = End.NODE_LOST, self.room(attempt.job.configuration).lacking
+            if not reason and time.monotonic() - attempt.asked_for_s > BEGIN_WITHIN_S:
+                end, reason = End.FAILED, f"no node began it within {BEGIN_WITHIN_S:g} s; its workers may not start"
+            if reason:
                 with suppress(Exception):  # it has never begun
                     self._ray.kill(attempt.actor)
                 del self._running[key]
-                ended.append(Ended(configuration_id=key, end=End.NODE_LOST, reason=room.lacking))
+                ended.append(Ended(configuration_id=key, end=end, reason=reason))
         return ended
 
     def _collect(self, key: str) -> Ended:
@@ -175,6 +188,8 @@ class RayExecutor:
 
 def _connected(address: str) -> Any:
     """Return Ray, connected to a cluster."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
