@@ -81,12 +81,10 @@ def test_job_files_are_written_but_not_over_others(capsys: Captured, tmp_path: P
 
 
 def test_what_this_machine_lacks_is_told(
-    capsys: Captured, store: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: Captured, store: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "visible_gpus", dict)
-    file = tmp_path / "sweep.toml"
-    file.write_text((EXAMPLES / "sweep-process.toml").read_text() + "[limits]\nwait_for_nodes_s = 0\n")
-    told = payload(capsys, "sweep", str(file), *store, code=2)
+    told = payload(capsys, "sweep", str(EXAMPLES / "sweep-process.toml"), *store, code=2)
     reasons = {failure["reason"] for failure in told["without_run"].values()}
     assert reasons == {"this machine has 0 of the 1 H100 (no GPU)"}
 

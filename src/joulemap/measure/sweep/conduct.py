@@ -194,7 +194,8 @@ class Sweep:
                 self._lacking_since.pop(key, None)
                 continue
             since_s = self._lacking_since.setdefault(key, time.monotonic())
-            if time.monotonic() - since_s >= self._spec.wait_for_nodes_s:
+            patience_s = self._spec.wait_for_nodes_s if rooms[need].may_come else 0.0
+            if time.monotonic() - since_s >= patience_s:
                 self._give_up(key, rooms[need].lacking)
         return ready
 
@@ -202,7 +203,7 @@ class Sweep:
         for queue in (self._again, self._waiting):
             if key in queue:
                 queue.remove(key)
-        self._fail(key, End.NODE_LOST, lacking)
+        self._fail(key, End.NO_NODE, lacking)
 
     def _may_come(self) -> bool:
         """Say whether anything may still begin: one that waits for a node, if it is worth measuring."""

@@ -72,11 +72,13 @@ class End(StrEnum):
     FAILED = "failed"
     OUT_OF_TIME = "out of time"
     NODE_LOST = "node lost"
+    NO_NODE = "no node"
+    """None that could run it was there."""
 
     @property
     def may_pass(self) -> bool:
         """Whether another attempt may end otherwise."""
-        return self in {End.FAILED, End.OUT_OF_TIME, End.NODE_LOST}
+        return self not in {End.MEASURED, End.DOES_NOT_FIT, End.REFUSED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

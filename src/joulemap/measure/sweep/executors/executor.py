@@ -17,6 +17,8 @@ class Room:
     now: bool
     lacking: str = ""
     """What no node has, where waiting for running ones to end would not help."""
+    may_come: bool = True
+    """Whether a node that has it may yet join."""
 
 
 class Executor(Protocol):

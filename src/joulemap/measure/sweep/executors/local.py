@@ -45,7 +45,7 @@ class LocalExecutor:
         if len(total) < configuration.count:
             here = ", ".join(sorted(set(self._gpus.values()))) or "no GPU"
             lacking = f"this machine has {len(total)} of the {configuration.count} {configuration.gpu} ({here})"
-            return Room(now=False, lacking=lacking)
+            return Room(now=False, lacking=lacking, may_come=False)
         return Room(now=len(self._free(configuration)) >= configuration.count)
 
     def _free(self, configuration: Configuration) -> list[str]:
