@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from joulemap.cli.output import Common, figure, note, print_json, print_table
-from joulemap.cli.show import payload
 from joulemap.cli.sweep_view import SweepView
 from joulemap.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, InputError, UnknownNameError, UsageError
 from joulemap.measure.session.interrupts import ended_like_ctrl_c
@@ -20,6 +19,7 @@ from joulemap.measure.sweep.conduct import Sweep, SweepResult
 from joulemap.measure.sweep.executors.executor import Executor
 from joulemap.measure.sweep.spec import Configuration, SweepSpec
 from joulemap.measure.sweep.sweep_file import SWEEP_FILE, parse_sweep
+from joulemap.report.payloads.run_record import run_json
 from joulemap.store.run_store import RunStore
 from joulemap.units import J_PER_KJ, J_PER_KWH, S_PER_HOUR
 
@@ -259,7 +259,7 @@ def _report(spec: SweepSpec, result: SweepResult, store: RunStore, file: Path, *
                 "store": store.address,
                 "total": result.total,
                 "before": list(result.before),
-                "runs": {key: payload(run) for key, run in result.runs.items()},
+                "runs": {key: run_json(run) for key, run in result.runs.items()},
                 "without_run": {
                     key: {"end": f.end, "reason": f.reason, "attempts": f.attempts}
                     for key, f in result.failures.items()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from joulemap.errors import UsageError
 from joulemap.measure.sweep.emit import jobs

@@ -63,7 +63,7 @@ def known_failures(store: RunStore, sweep: str) -> Mapping[str, Failure]:
         StoreError: The store cannot be read.
     """
     try:
-        contents = store.place.read(store.place.names(_folder(sweep)))
+        contents = store.place.read(list(store.place.sizes_bytes(_folder(sweep))))
     except OSError as error:
         msg = f"the store {store.address} cannot be read: {error.strerror or error}"
         raise StoreError(msg) from error

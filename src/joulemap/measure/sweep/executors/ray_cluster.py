@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from joulemap.measure.sweep.spec import Configuration
 
 ASK_STATES_EVERY_S = 2.0
 LOOK_AT_NODES_EVERY_S = 2.0
+CONNECT_WITHIN_S = 10.0
 BEGIN_WITHIN_S = 900.0
 """Time in which Ray must have placed an attempt for which there is room."""
 SHOWN_WORDS = 300
@@ -195,6 +197,7 @@ def _connected(address: str) -> Any:
     except ImportError as error:
         extra = "ray"
         raise MissingExtraError(extra, "--ray", "ray") from error
+    _knock(address)
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
@@ -203,6 +206,22 @@ def _connected(address: str) -> Any:
         fix = "check 'ray status' there; for a cluster with tokens, export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=…"
         raise EnvironmentLacksError(msg, fix=fix) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Make sure that something listens at a plain address; Ray itself would try for minutes.
+
+    Raises:
+        EnvironmentLacksError: Nothing does.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        msg = f"the Ray cluster at {address} cannot be reached: {error}"
+        raise EnvironmentLacksError(msg, fix="give the head's address, as 'ray start --head' shows it") from error
 
 
 def _resources(configuration: Configuration) -> dict[str, float]:
