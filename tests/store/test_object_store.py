@@ -107,6 +107,12 @@ def test_verbs_take_a_url(s3_url: str, capsys: pytest.CaptureFixture[str], monke
     assert f"the run store {s3_url}/empty holds no runs" in capsys.readouterr().err
 
 
+def test_a_slash_too_few_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_store("memory:/bucket/x").address == "memory://bucket/x"
+    assert open_store("folder:x").folder == Path("folder:x")
+
+
 def test_a_bucket_that_is_not_there_is_no_empty_store(s3_environment: str) -> None:
     store = open_store("s3://no-such-bucket/store")
     with pytest.raises(StoreError, match=r"s3://no-such-bucket/store cannot be read.*\n.*bucket's name"):

@@ -31,7 +31,8 @@ _CREDENTIALS_LAST_S = 600
 
 def is_url(text: str) -> bool:
     """Return whether a store is given by URL, not by path."""
-    return "://" in text
+    # One slash too few is still no path that anyone means; one letter is a drive's.
+    return re.match(r"[A-Za-z][\w+.-]+:/", text) is not None
 
 
 class ObjectPlace:
@@ -191,7 +192,7 @@ class ObjectPlace:
 
 def _checked(url: str) -> tuple[str, str]:
     """Return protocol and ``bucket/prefix`` of a store's URL; no message repeats a credential."""
-    protocol, _, rest = url.partition("://")
+    protocol, _, rest = url.partition(":")
     protocol = {"gcs": "gs", "s3a": "s3"}.get(protocol.lower(), protocol.lower())
     if protocol not in PROTOCOLS:
         msg = f"a store cannot lie at {protocol}://…: it lies in a folder, or at a URL of {_known()}"
