@@ -152,6 +152,20 @@ def test_a_ceiling_that_is_filled_is_not_laid_to_memory() -> None:
     assert MEMORY not in [f.name for f in diagnosis.findings]
 
 
+UNKNOWN = {"model_id": "someone/unknown-7b", "nickname": None}
+
+
+def test_counters_and_limits_tell_of_a_model_that_the_catalog_lacks() -> None:
+    row = full(MIDDLE, "A100", 1, batch=48) | UNKNOWN
+    assert not accused_of(diagnosed(row))
+    waiting = diagnosed(row | {"sm_utilization": 0.1})
+    assert waiting.bound_by is Bound.HOST
+    assert first(waiting) == STARVED
+    assert first(diagnosed(scaled(row, power=1e-3))) == UNFIT
+    assert first(diagnosed(scaled(row, power=3.0))) == UNFIT
+    assert not accused_of(diagnosed(row | {"sm_utilization": 0.8}))
+
+
 def test_much_that_is_unexplained_is_told() -> None:
     diagnosis = diagnosed(scaled(full(MIDDLE, "H200", 1, batch=48), slower=2.5, power=1.0))
     assert any("unexplained" in note for note in diagnosis.notes)

@@ -12,10 +12,11 @@ from joulemap.diagnose.diagnosis import AboveIdeal, Bound, Diagnosis, LedgerPart
 from joulemap.diagnose.explain import label
 from joulemap.diagnose.findings.registry import findings_of
 from joulemap.diagnose.latents import basis_of, measured_latents, missing_latents
+from joulemap.diagnose.ledger import BUSY_SM_UTILIZATION
 from joulemap.diagnose.neighbours import siblings_of
 from joulemap.diagnose.series import Curves, Series
 from joulemap.errors import UnknownNameError
-from joulemap.records import Basis, weakest
+from joulemap.records import Basis, Quantity, weakest
 
 IDLE_SPREAD = 0.1
 """Static power under load differs from loaded-idle power by about this share: temperature, clocks."""
@@ -34,9 +35,11 @@ def measured_only(row: Mapping[str, Any], curves: Curves, catalog: Catalog) -> D
     series = curves.of(row)
     above, below = neighbouring_gains(row, series)
     gain = above if above is not None else min(below or 1.0, 1.0)
-    bound = _bound(row, gain)
+    latents, reason = {**measured_latents(row), **_inferred(row, catalog)}, why_unmodelled(row, catalog)
+    starved = latents.get("starved_fraction")
+    bound = _bound(row, gain, starved.value if starved else 0.0)
     best = _best_in_series(total, series)
-    ledger, latents, reason = _ledger(row, total, basis), measured_latents(row), why_unmodelled(row, catalog)
+    ledger = _ledger(row, total, basis, starved.value if starved else None)
     case = Case(
         row=row,
         latents=latents,
@@ -85,13 +88,34 @@ def why_unmodelled(row: Mapping[str, Any], catalog: Catalog) -> str:
     return f"the run does not state {', '.join(lacking)}"
 
 
-def _ledger(row: Mapping[str, Any], total: float, basis: Basis) -> tuple[LedgerPart, ...]:
+def _inferred(row: Mapping[str, Any], catalog: Catalog) -> dict[str, Quantity]:
+    """Return what follows from a counter or a datasheet: waiting, and power over the GPUs' limit."""
+    found = {}
+    busy = row["sm_utilization"]
+    if busy is not None and row["starved_fraction"] is None and busy < BUSY_SM_UTILIZATION:
+        found["starved_fraction"] = Quantity(
+            value=1.0 - busy / BUSY_SM_UTILIZATION,
+            unit="1",
+            basis=weakest(basis_of(row, "sm_utilization"), Basis.MODELLED),
+            low=1.0 - busy / BUSY_SM_UTILIZATION,
+            high=1.0 - busy,
+        )
+    try:
+        tdp_w = catalog.gpu(row["gpu_model"] or "").tdp_w
+    except UnknownNameError:
+        return found
+    if row["power_w"] and row["num_gpus"]:
+        limit_w = min(row["power_limit_w"] or tdp_w, tdp_w) * row["num_gpus"]
+        found["power_of_limit"] = Quantity(value=row["power_w"] / limit_w, unit="1", basis=basis_of(row, "power_w"))
+    return found
+
+
+def _ledger(row: Mapping[str, Any], total: float, basis: Basis, told: float | None) -> tuple[LedgerPart, ...]:
     idle_w, throughput = row["loaded_idle_power_w"], row["output_throughput_per_s"]
     if not idle_w or not throughput:
         return (LedgerPart(part=Part.UNEXPLAINED, joules_per_output=total, low=0.0, high=total, basis=basis),)
     static = min(idle_w / throughput, total)
     slack = static * IDLE_SPREAD
-    told = row["starved_fraction"]
     starved = (told or 0.0) * static
     working, rest = static - starved, max(total - static, 0.0)
     # The idle power is that of a GPU that waits: taking it for that of a working one is a model, if a small one.
@@ -112,9 +136,9 @@ def _best_in_series(total: float, series: Series | None) -> float:
     return float(min([e for e in energies if e] + [total]))
 
 
-def _bound(row: Mapping[str, Any], gain: float) -> Bound | None:
+def _bound(row: Mapping[str, Any], gain: float, starved: float) -> Bound | None:
     """Return what measurements show to bind a run; ``None`` where they show nothing."""
-    if (row["starved_fraction"] or 0.0) > STARVED:
+    if starved > STARVED:
         return Bound.HOST
     if (row["kv_cache_utilization"] or 0.0) > MEMORY_FULL:
         return Bound.MEMORY_CAPACITY
