@@ -59,6 +59,12 @@ def test_images(study_store: RunStore) -> None:
     assert any("denoising steps instead of" in c for p in over for c in p.changes)
 
 
+def test_runs_without_a_task_are_told(study_store: RunStore) -> None:
+    nameless = study_store.frame.head(3).with_columns(task=pl.lit(None, pl.String))
+    with pytest.raises(UsageError, match="states its task"):
+        energy_budget(nameless, EnergyBudget(energy_j=200.0))
+
+
 def test_a_budget_is_positive(study_store: RunStore) -> None:
     with pytest.raises(UsageError, match="must be positive"):
         energy_budget(study_store.frame, EnergyBudget(energy_j=0.0))

@@ -102,7 +102,11 @@ def energy_budget(
     facts = catalog or load_catalog()
     notes: list[str] = []
     pairings: list[Pairing] = []
-    for task in tasks or sorted(frame.filter(pl.col("valid"))["task"].drop_nulls().unique()):
+    asked = tasks or sorted(frame.filter(pl.col("valid"))["task"].drop_nulls().unique())
+    if not asked:
+        msg = f"none of the {frame.height} runs is valid and states its task"
+        raise UsageError(msg, fix="name one that the catalog knows, for example --task gpqa")
+    for task in asked:
         request = OptionRequest(
             task=task, models=tuple(models), gpu_models=tuple(gpu_models), predict_between=bool(gpu_models)
         )
