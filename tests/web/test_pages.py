@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -38,6 +39,15 @@ SAME = {
         "/what-if",
         {"model": "Qwen/Qwen3-32B", "gpu": "H100", "gpus": "2", "batch": "64", "task": "gpqa"},
     ),
+    "study": ("/study", {}),
+    "frontier --model Qwen/Qwen3-32B --task gpqa --measured-only": (
+        "/frontier",
+        {"model": "Qwen/Qwen3-32B", "task": "gpqa", "measured_only": "true"},
+    ),
+    "recommend --model Qwen/Qwen3-32B --task gpqa --itl 50ms": (
+        "/recommend",
+        {"model": "Qwen/Qwen3-32B", "task": "gpqa", "itl": "50ms"},
+    ),
 }
 """Commands, and the addresses that have to answer the same."""
 
@@ -57,6 +67,29 @@ def test_json_is_that_of_the_command_line(
     assert answer.status_code == 200, answer.text
     assert run([*shlex.split(command), "--json", "--store", str(study_store.folder)]) == 0
     assert answer.json() == json.loads(capsys.readouterr().out)
+
+
+def test_a_plan_is_that_of_the_command_line_by_file_and_by_form(
+    site: TestClient, study_store: RunStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = [
+        ("cap_kw", "20"),
+        ("gpu", "H100"),
+        ("count", "16"),
+        ("task", "lm-arena-chat"),
+        ("requests_per_s", "30"),
+    ]
+    fields += [("model", "Qwen/Qwen3-32B"), ("itl_ms", "50")]
+    page = site.get(f"/plan?{urlencode(fields)}", headers=HTML)
+    assert page.status_code == 200, page.text
+    text = page.text.split('maxlength="16000">')[1].split("</textarea>")[0]
+    file = tmp_path / "plan.toml"
+    file.write_text(text.replace("&#34;", '"'))
+    assert run(["plan", str(file), "--json", "--store", str(study_store.folder)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    by_form = site.get(f"/plan?{urlencode([*fields, ('format', 'json')])}")
+    by_file = site.get("/plan", params={"toml": file.read_text(), "format": "json"})
+    assert by_form.json() == by_file.json() == printed
 
 
 def test_the_table_shows_every_run_and_sorts(site: TestClient) -> None:
@@ -105,6 +138,11 @@ def test_only_the_changing_part_is_sent_to_the_script(site: TestClient) -> None:
         ("/what-if?model=meta-llama/Llama-3.1-405B-Instruct&gpu=H100", 422, "does not fit"),
         ("/what-if?model=nonsense", 422, "unknown"),
         ("/what-if?before=%26batch%3Dx", 422, "is no configuration"),
+        ("/frontier?model=nonsense", 422, "unknown model"),
+        ("/recommend?itl=fast", 422, "is not a duration"),
+        ("/plan?toml=x", 422, "no valid TOML"),
+        ("/plan?cap_kw=60", 422, "no pool of GPUs"),
+        ("/plan?cap_kw=60&gpu=H100&count=x&task=gpqa&requests_per_s=1", 422, "not a positive number"),
         ("/live/0123456789", 404, "unknown session"),
         ("/live/0123456789/events", 404, "unknown session"),
         ("/nowhere", 404, "Not Found"),
@@ -126,7 +164,7 @@ def test_an_empty_store_teaches_how_to_fill_it(tmp_path: Path) -> None:
         home = client.get("/", headers=HTML)
         assert home.status_code == 200
         assert "joulemap import study" in home.text
-        for path in ("/runs", "/explain?a=abcd&b=abce", "/standing-out"):
+        for path in ("/runs", "/explain?a=abcd&b=abce", "/frontier", "/plan", "/study", "/standing-out"):
             answer = client.get(path, headers=HTML)
             assert answer.status_code == 409, path
             assert "joulemap import study" in answer.text
@@ -146,7 +184,7 @@ def test_new_runs_are_seen_without_a_restart(tmp_path: Path) -> None:
 
 def test_every_address_is_documented(site: TestClient) -> None:
     description = site.get("/openapi.json").json()
-    pages = ["/", "/runs", "/runs/{run_id}", "/explain", "/what-if"]
+    pages = ["/", "/runs", "/runs/{run_id}", "/explain", "/what-if", "/frontier", "/recommend", "/plan", "/study"]
     for path in [*pages, "/live", "/live/{session_id}"]:
         answer = description["paths"][path]["get"]["responses"]["200"]
         assert {"text/html", "application/json"} <= set(answer["content"]), path

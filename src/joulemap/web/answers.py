@@ -19,13 +19,15 @@ from joulemap import __version__
 from joulemap.errors import EmptyStoreError, JoulemapError, UnknownNameError
 from joulemap.report.numbers import figure, plain, span
 from joulemap.report.renderers.html import TEMPLATES
+from joulemap.report.renderers.svg import VARIABLES
 from joulemap.store.run_store import RunStore
 from joulemap.web.assets import address
+from joulemap.web.charts import charts_of
 from joulemap.web.runs_at_hand import RunsAtHand
 from joulemap.web.work import BusyError, Work
 
 PART_HEADER = "X-Joulemap-Part"
-"""Sent by our script: only the part of the page that changes is wanted."""
+"""Sent by our script, that wants a part: the ``answer`` that changes, or the charts ``wide`` or ``narrow``."""
 RETRY_AFTER_S = 2
 
 
@@ -59,6 +61,9 @@ class Answer:
     status: HTTPStatus = HTTPStatus.OK
 
 
+_INKS = {colour.lower(): name for colour, name in VARIABLES.items()}
+
+
 def environment() -> Environment:
     """Return the templates; every text is escaped, and a name that is not given is an error."""
     found = Environment(
@@ -69,7 +74,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters.update(figure=figure, plain=plain, kind=lambda block: type(block).__name__)
-    found.globals.update(span=span, version=__version__, asset=address)
+    found.globals.update(span=span, version=__version__, asset=address, inks=json.dumps(_INKS))
     return found
 
 
@@ -86,13 +91,16 @@ async def respond(
     """
     runs: RunsAtHand = request.app.state.runs
     templates: Environment = request.app.state.templates
-    part = PART_HEADER in request.headers
+    part = request.headers.get(PART_HEADER)
 
     def work() -> Response:
         found = answer(runs.store()) if keep_as is None else runs.kept(keep_as, answer)
         if asked.format == "json":
             return json_response(found.payload, found.status)
-        return _page(request, templates, found, part=part)
+        if part in ("wide", "narrow"):
+            key = ("charts", request.url.path, request.url.query, part)
+            return json_response(runs.kept(key, lambda _store: charts_of(found.shown, narrow=part == "narrow")))
+        return _page(request, templates, found, part=part is not None)
 
     worker: Work = request.app.state.work
     return await worker.run(work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
@@ -18,9 +18,12 @@ from joulemap.web.guard import MOST_BODY_BYTES, Guard, Sessions
 from joulemap.web.pages import home
 from joulemap.web.runs_at_hand import RunsAtHand
 from joulemap.web.settings import Settings
-from joulemap.web.work import Work
+from joulemap.web.work import BusyError, Work
 
-PAGES = ("home", "runs", "run", "explain", "what_if", "live", "api", "sign_in")
+PAGES = (
+    *("home", "runs", "run", "explain", "what_if", "frontier", "recommend", "plan", "study", "live", "api"),
+    "sign_in",
+)
 """The modules of ``joulemap.web.pages``."""
 DESCRIPTION = (
     "Where do the joules go? Every page has a stable address; with `format=json` it gives what the command of the "
@@ -45,7 +48,12 @@ def make_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.runs = RunsAtHand(settings.store)
-    app.state.work = Work(workers=settings.workers, waiting=settings.waiting, time_limit_s=settings.time_limit_s)
+    app.state.work = Work(
+        workers=settings.workers,
+        waiting=settings.waiting,
+        time_limit_s=settings.time_limit_s,
+        apart_limit_s=settings.apart_limit_s,
+    )
     app.state.templates = environment()
     app.state.streams = 0
     app.include_router(assets.router)
@@ -62,12 +70,15 @@ def make_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # It takes seconds, and the first visitor should not wait for it.
-    threading.Thread(target=_prepare, args=(app,), daemon=True, name="prepare").start()
+    preparing = asyncio.create_task(_prepare(app))
     yield
+    preparing.cancel()
+    with suppress(asyncio.CancelledError):
+        await preparing
     app.state.work.close()
 
 
-def _prepare(app: FastAPI) -> None:
+async def _prepare(app: FastAPI) -> None:
     # What cannot be computed is told to whoever asks for it.
-    with suppress(JoulemapError):
-        app.state.runs.kept(home.STANDING_OUT, home.standing_out_answer)
+    with suppress(JoulemapError, BusyError):
+        await home.standing_out_of(app.state)

@@ -2,56 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
+from fastapi import Request
 from markupsafe import Markup
 
 from joulemap.errors import EmptyStoreError, JoulemapError
-from joulemap.report.document import NARROW_PX, Document, Drawing
+from joulemap.report.document import Document, Drawing
 from joulemap.web.answers import Answer, status_of
-
-WIDE_PX = 960
-"""Width of a chart on a page at a desk."""
+from joulemap.web.runs_at_hand import RunsAtHand
 
 
-def document_answer(template: str, make: Callable[[], Document], **more: Any) -> Answer:
+def document_answer(request: Request, template: str, make: Callable[[], Document], **more: Any) -> Answer:
     """Return a page that shows a document; where none can be made, the page with its form and the reason.
 
     Args:
+        request: The request; under its address the document is kept, for the charts are asked for later.
         template: The page's template.
         make: Makes the document.
         more: What the template needs beside it.
     """
+    runs: RunsAtHand = request.app.state.runs
     try:
-        return Answer(payload=None, template=template, shown={**shown(make()), **more})
+        document = runs.kept(("document", request.url.path, request.url.query), lambda _store: make())
     except EmptyStoreError:
         raise
     except JoulemapError as error:
         return Answer(payload=None, template=template, shown={"problem": error, **more}, status=status_of(error))
+    figures = {drawing.name: _place_of(drawing) for drawing in document.drawings()}
+    shown = {"document": document, "figures": figures, "problem": None, **more}
+    return Answer(payload=None, template=template, shown=shown)
 
 
-def shown(document: Document) -> dict[str, Any]:
-    """Return what a page that shows a document needs."""
-    figures = {drawing.name: chart_html(drawing) for drawing in document.drawings()}
-    return {"document": document, "figures": figures, "problem": None}
-
-
-def chart_html(drawing: Drawing) -> Markup:
-    """Return a chart's specifications for a desk and for a telephone, of which the browser draws one."""
-    specs = {size: drawing.draw(width_px).to_dict() for size, width_px in _SIZES.items()}
-    label = specs["wide"].get("description", drawing.name)
-    scripts = [
-        Markup('<script type="application/json" data-size="{}">').format(n) + _data(s) for n, s in specs.items()
-    ]
-    content = Markup("").join(script + Markup("</script>") for script in scripts)
-    return Markup('<div data-chart role="img" aria-label="{}">').format(label) + content + Markup("</div>")
-
-
-_SIZES = {"wide": WIDE_PX, "narrow": NARROW_PX}
-
-
-def _data(spec: dict[str, Any]) -> Markup:
-    # A '<' could end the script element, or begin a comment, whatever its place in the JSON.
-    return Markup(json.dumps(spec, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
+def _place_of(drawing: Drawing) -> Markup:
+    fixed = Markup(" data-fixed") if drawing.fixed else ""
+    place = Markup('<div data-chart="{}"{} role="img" aria-label="chart: {}"></div>')
+    return place.format(drawing.name, fixed, drawing.name.replace("-", " "))

@@ -27,8 +27,8 @@ class Settings:
     """Requests that may wait for a worker; more are turned away."""
     time_limit_s: float = 30.0
     """Longest that one answer may take."""
-    plan_limit_s: float = 90.0
-    """Longest that a plan may take, which is made in a process of its own."""
+    apart_limit_s: float = 90.0
+    """Longest that a plan, or the diagnosis of all runs, may take, each made in a process of its own."""
     streams: int = 16
     """Live pages that are fed at once."""
 

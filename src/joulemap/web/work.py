@@ -13,7 +13,7 @@ import anyio.to_process
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-PROCESSES = 1
+PROCESSES = 2
 """Processes at once for work that may have to be ended."""
 
 

@@ -71,7 +71,7 @@ async def explain_page(request: Request, asked: Annotated[AskedExplanation, Quer
             "fields": urlencode(fields),
             "swapped": urlencode(swapped),
         }
-        return document_answer("explain.html", lambda: _document(store, asked), **more)
+        return document_answer(request, "explain.html", lambda: _document(store, asked), **more)
 
     return await respond(request, asked, answer)
 

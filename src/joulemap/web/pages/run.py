@@ -9,6 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from joulemap.diagnose.diagnose import diagnose
+from joulemap.diagnose.series import Curves
 from joulemap.report.document import Document
 from joulemap.report.documents.run import run_document
 from joulemap.report.payloads.run import run_payload
@@ -17,6 +18,7 @@ from joulemap.store.run_store import RunStore
 from joulemap.web.answers import Answer, Asked, documented, respond
 from joulemap.web.documents import document_answer
 from joulemap.web.download import Download, download, report_documented
+from joulemap.web.runs_at_hand import RunsAtHand
 
 router = APIRouter()
 
@@ -37,7 +39,12 @@ async def run_page(request: Request, run_id: RunId, asked: Annotated[AskedRun, Q
         if asked.format == "json":
             told = run_json(store.get(run_id)) if asked.record else diagnose(run_id, store=store).to_json()
             return Answer(payload=told, template="run.html")
-        return document_answer("run.html", lambda: _document(store, run_id), run_id=store.row(run_id)["run_id"])
+        return document_answer(
+            request,
+            "run.html",
+            lambda: _document(store, run_id, curves_of(request)),
+            run_id=store.row(run_id)["run_id"],
+        )
 
     return await respond(request, asked, answer)
 
@@ -45,8 +52,16 @@ async def run_page(request: Request, run_id: RunId, asked: Annotated[AskedRun, Q
 @router.get("/runs/{run_id}/report", summary="The report on a run", **report_documented("joulemap report RUN"))
 async def run_report(request: Request, run_id: RunId, asked: Annotated[Download, Query()]) -> Response:
     """Give the report on a run as a file."""
-    return await download(request, asked.format, lambda store: _document(store, run_id), f"joulemap-{run_id}")
+    return await download(
+        request, asked.format, lambda store: _document(store, run_id, curves_of(request)), f"joulemap-{run_id}"
+    )
 
 
-def _document(store: RunStore, run_id: str) -> Document:
-    return run_document(run_payload(store.row(run_id), store=store))
+def _document(store: RunStore, run_id: str, curves: Curves) -> Document:
+    return run_document(run_payload(store.row(run_id), store=store, curves=curves))
+
+
+def curves_of(request: Request) -> Curves:
+    """Return the batch curves of the store's runs, computed once."""
+    runs: RunsAtHand = request.app.state.runs
+    return runs.kept("curves", lambda store: Curves(store.frame))

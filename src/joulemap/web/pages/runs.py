@@ -23,8 +23,8 @@ from joulemap.web.answers import Answer, Asked, documented, respond
 router = APIRouter()
 
 WORDS = {
-    "task": "task",
     "nickname": "model",
+    "task": "task",
     "gpu_model": "GPU",
     "weight_precision": "precision",
 }
@@ -38,6 +38,10 @@ NUMBERS = {
     "itl_median_s": "ITL (ms)",
 }
 """Columns of the table, with their headings."""
+ROWS_AT_ONCE = 60
+"""Rows laid out together: a browser passes over those that are far out of sight."""
+MOST_ROWS = 5_000
+"""Rows of the page; the JSON has no such limit."""
 SORTABLE: list[JsonValue] = [name for name, kind in COLUMNS.items() if not isinstance(kind, pl.List)]
 _KEYS = ("task", "model", "gpu", "gpus", "precision", "batch", "engine", "source")
 """Fields of the form that are keys of a selector."""
@@ -102,10 +106,11 @@ def runs_answer(store: RunStore, asked: AskedRuns) -> Answer:
         template="runs.html",
         shown={
             "asked": asked,
-            "rows": rows_of(found),
+            "rows": rows_of(found.head(MOST_ROWS)),
             "columns": {**WORDS, **NUMBERS},
             "words": tuple(WORDS),
             "found": found.height,
+            "rows_at_once": ROWS_AT_ONCE,
             "total": frame.height,
             "invalid": frame.height - frame["valid"].sum(),
             "choices": choices(frame),

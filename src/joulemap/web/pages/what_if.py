@@ -71,10 +71,10 @@ class AskedPrediction(Asked):
 @router.get("/what-if", summary="What if", **documented("joulemap predict --json"))
 async def what_if_page(request: Request, asked: Annotated[AskedPrediction, Query()]) -> Response:
     """Predict energy, power, latency and throughput of a configuration that nobody has measured."""
-    return await respond(request, asked, lambda _store: answer_of(asked))
+    return await respond(request, asked, lambda _store: answer_of(request, asked))
 
 
-def answer_of(asked: AskedPrediction) -> Answer:
+def answer_of(request: Request, asked: AskedPrediction) -> Answer:
     """Return the prediction; computed once for each configuration.
 
     Raises:
@@ -95,7 +95,7 @@ def answer_of(asked: AskedPrediction) -> Answer:
         return estimate_document(estimate_of(settings), before)
 
     more = {"asked": asked, "here": urlencode(asked.settings()), "command": asked.command()}
-    return document_answer("what_if.html", make, **more, **form(asked, estimate))
+    return document_answer(request, "what_if.html", make, **more, **form(asked, estimate))
 
 
 @lru_cache(maxsize=256)

@@ -2,15 +2,15 @@
 
 // Charts: Vega-Embed draws the specification that stands in the page, in the page's own colours.
 const NARROW_PX = 760;
-const INKS = { "#222222": "--ink", "#666666": "--muted", "#999999": "--rule", "#e6e6e6": "--grid" };
 const script = document.currentScript;
+const INKS = JSON.parse(script.dataset.inks); // the colours that a page puts its own in the place of
 let loading = null;
 
 function vega() {
   loading ??= new Promise((done, failed) => {
     const tag = document.createElement("script");
     tag.src = script.dataset.vega;
-    tag.onload = () => done(window.drawChart);
+    tag.onload = () => done(window.vegaEmbed);
     tag.onerror = () => failed(new Error("the drawing library cannot be loaded"));
     document.head.append(tag);
   });
@@ -19,23 +19,29 @@ function vega() {
 
 function inPageColours(text) {
   const style = getComputedStyle(document.documentElement);
-  return text.replace(/"#(222222|666666|999999|e6e6e6|ffffff)"/gi, (found, hex) => {
-    const name = INKS["#" + hex.toLowerCase()];
-    return name ? JSON.stringify(style.getPropertyValue(name).trim()) : '"transparent"';
+  return text.replace(/"#[0-9a-f]{6}"/gi, (found) => {
+    const name = INKS[found.slice(1, -1).toLowerCase()];
+    return name ? JSON.stringify(style.getPropertyValue(name).trim()) : found;
   });
 }
 
-async function draw(figure) {
-  const size = window.innerWidth <= NARROW_PX ? "narrow" : "wide";
-  const spec = JSON.parse(inPageColours(figure.querySelector(`script[data-size=${size}]`).textContent));
-  const drawChart = await vega();
-  let place = figure.querySelector(".drawn");
-  if (!place) {
-    place = document.createElement("div");
-    place.className = "drawn";
-    figure.append(place);
-  }
-  await drawChart(place, spec, { actions: false, ast: true, renderer: "svg", defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } });
+const width = () => (window.innerWidth <= NARROW_PX ? "narrow" : "wide");
+let asked = {}; // the page's charts by width, as texts, asked for once
+
+function charts(size) {
+  asked[size] ??= fetch(location.href, { headers: { "X-Joulemap-Part": size, Accept: "text/html" } })
+    .then((answer) => answer.json());
+  return asked[size];
+}
+
+async function draw(place) {
+  const [specs, embed] = await Promise.all([charts(width()), vega()]);
+  const spec = specs[place.dataset.chart];
+  if (!spec || !place.isConnected) return;
+  if (spec.description) place.setAttribute("aria-label", spec.description);
+  await embed(place, JSON.parse(inPageColours(JSON.stringify(spec))), {
+    actions: false, ast: true, config: { aria: false }, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true },
+  });
 }
 
 const seen = new IntersectionObserver((entries) => {
@@ -46,16 +52,16 @@ const seen = new IntersectionObserver((entries) => {
 }, { rootMargin: "600px" });
 
 function drawAll(root) {
-  root.querySelectorAll("[data-chart]").forEach((figure) => seen.observe(figure));
+  asked = {}; // what is drawn belongs to the address as it is now
+  root.querySelectorAll("[data-chart]").forEach((place) => seen.observe(place));
 }
 
-let drawnNarrow = window.innerWidth <= NARROW_PX;
+let drawnWidth = width();
 function redraw() {
-  document.querySelectorAll("[data-chart]:has(.drawn)").forEach(draw);
+  document.querySelectorAll("[data-chart]:has(svg)").forEach(draw);
 }
 addEventListener("resize", () => {
-  const narrow = window.innerWidth <= NARROW_PX;
-  if (narrow !== drawnNarrow) { drawnNarrow = narrow; redraw(); }
+  if (width() !== drawnWidth) { drawnWidth = width(); redraw(); }
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
