@@ -14,9 +14,10 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import DataTable, Footer, Header, Sparkline, Static
 
 from joulemap.cli.output import figure
-from joulemap.cli.watch_lines import told
 from joulemap.cli.watch_totals import bill_rows
+from joulemap.records import Quantity
 from joulemap.watch.agent import Agent
+from joulemap.watch.rolling import LedgerPower
 from joulemap.watch.snapshot import Snapshot
 
 REFRESH_S = 1.0
@@ -35,13 +36,17 @@ class WatchView(App[None]):
 
     CSS = """
     #tiles { height: 5; }
-    .tile { width: 1fr; border: round $primary; padding: 0 1; }
+    .tile { width: 1fr; height: 5; border: round $primary; padding: 0 1; }
+    .tile { text-wrap: nowrap; text-overflow: ellipsis; }
     #sources { height: auto; padding: 0 1; }
     #finding { height: auto; padding: 0 1; }
     #power_history { height: 4; margin: 0 1; }
     DataTable { height: auto; margin: 1 1 0 1; }
     """
-    BINDINGS: ClassVar[list[Binding | tuple[str, str] | tuple[str, str, str]]] = [Binding("q", "quit", "Quit")]
+    BINDINGS: ClassVar[list[Binding | tuple[str, str] | tuple[str, str, str]]] = [
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
+    ]
     TITLE = "joulemap watch"
 
     def __init__(self, agent: Agent, ends_s: float | None = None) -> None:
@@ -68,7 +73,7 @@ class WatchView(App[None]):
     def on_mount(self) -> None:
         """Begin to refresh."""
         self.sub_title = self._agent.server.name
-        self.query_one("#ledger", DataTable).add_columns("where the watts go", "W", "share")
+        self.query_one("#ledger", DataTable).add_columns("where the watts go", "W", "share", "basis")
         self.query_one("#bill", DataTable).add_columns(
             "account", "J", "share", "J prefill", "J decode", "requests", "output tokens", "J/token"
         )
@@ -88,27 +93,29 @@ class WatchView(App[None]):
     def draw(self, snapshot: Snapshot) -> None:
         """Draw a snapshot."""
         now = snapshot.now
-        energy = now.energy_per_output
-        spread = "" if energy is None or energy.low is None else f"{figure(energy.low)}–{figure(energy.high)}"
-        self._tile("energy", "J/token", told(energy), spread or now.missing.get("energy_per_output_j", ""))
+        self._quantity("energy", "J/token", now.energy_per_output, now.missing.get("energy_per_output_j", ""))
         power = [d.power_w for d in snapshot.devices if d.power_w is not None]
-        self._tile("power", "power", f"{told(now.power)} W", f"newest {figure(sum(power))} W" if power else "")
-        self._tile("throughput", "output", f"{figure(now.output_throughput_per_s)} token/s", "")
+        self._quantity("power", "W", now.power, now.missing.get("power_w", ""))
+        self._tile("throughput", "token/s", figure(now.output_throughput_per_s), "")
         waiting = "" if now.requests_waiting is None else f"{figure(now.requests_waiting)} waiting"
         self._tile("batch", "batch", figure(now.batch_size), waiting)
         kv = "–" if now.kv_cache_utilization is None else f"{now.kv_cache_utilization:.0%}"
         self._tile("kv", "KV cache", kv, now.missing.get("kv_cache_utilization", ""))
-        self._tile("starved", "starved", f"{told(now.starved_power)} W", now.missing.get("starved_power_w", ""))
+        self._quantity("starved", "W starved", now.starved_power, now.missing.get("starved_power_w", ""))
         self.query_one("#sources", Static).update(_sources(snapshot))
         self.query_one("#finding", Static).update(_diagnosis(snapshot))
         if now.power is not None:
             self._powers.append(sum(power) if power else now.power.value)
             self.query_one("#power_history", Sparkline).data = list(self._powers)
-        parts = {} if now.ledger is None else now.ledger.parts_w
-        whole = sum(parts.values()) or 1.0
-        shown = [[p.value, figure(w), f"{w / whole:.0%}"] for p, w in parts.items() if w > 0]
-        _fill(self.query_one("#ledger", DataTable), shown)
+        _fill(self.query_one("#ledger", DataTable), [] if now.ledger is None else _ledger(now.ledger))
         _fill(self.query_one("#bill", DataTable), bill_rows(snapshot) if snapshot.totals.work_energy_j else [])
+
+    def _quantity(self, name: str, title: str, quantity: Quantity | None, missing: str) -> None:
+        if quantity is None:
+            self._tile(name, title, "–", missing)
+            return
+        spread = "" if quantity.low is None else f" {figure(quantity.low)}–{figure(quantity.high)}"
+        self._tile(name, title, figure(quantity.value), f"{quantity.basis}{spread}")
 
     def _tile(self, name: str, title: str, value: str, more: str) -> None:
         self.query_one(f"#{name}", Static).update(Text(f"{title}\n{value}\n{more}"))
@@ -117,7 +124,13 @@ class WatchView(App[None]):
 def _fill(table: DataTable[Text], rows: list[list[str]]) -> None:
     table.clear()
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell, justify="right" if i else "left") for i, cell in enumerate(row)))
+
+
+def _ledger(ledger: LedgerPower) -> list[list[str]]:
+    whole = sum(ledger.parts_w.values()) or 1.0
+    parts = [(part.value, watts) for part, watts in ledger.parts_w.items() if watts > 0]
+    return [[name, figure(watts), f"{watts / whole:.0%}", ledger.basis.value] for name, watts in parts]
 
 
 def _sources(snapshot: Snapshot) -> Text:
@@ -134,9 +147,9 @@ def _diagnosis(snapshot: Snapshot) -> Text:
     if now.bound_by is None:
         return Text(now.missing.get("bound_by", "nothing shows what binds it"))
     after = f", then {now.next_bound.value}" if now.next_bound else ""
-    text = Text(f"bound by {now.bound_by.value}{after}", "bold")
+    text = Text().append(f"bound by {now.bound_by.value}{after}", "bold")
     if now.finding is not None:
-        text.append(f"\n{now.finding.cause}: {now.finding.lever}", "")
+        text.append(f"\n{now.finding.cause}: {now.finding.lever}")
     return text
 
 

@@ -25,6 +25,7 @@ from joulemap.watch.weights import TokenWeights
 
 BALANCE_TOLERANCE = 1e-9
 ROOM = 1024
+DUST_TOKENS = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +188,11 @@ class Bill:
         self._surplus = Unlogged(
             prefill_tokens=min(max(0.0, -prefill), prefilled), output_tokens=min(max(0.0, -output), decoded)
         )
-        return Unlogged(prefill_tokens=max(0.0, prefill), output_tokens=max(0.0, output))
+        # Less than this is rounding: tokens come whole.
+        return Unlogged(
+            prefill_tokens=prefill if prefill > DUST_TOKENS else 0.0,
+            output_tokens=output if output > DUST_TOKENS else 0.0,
+        )
 
     def _idle_fraction(self, interval: MeteredInterval, busy: float, unlogged: Unlogged) -> float:
         if busy == 0.0:
