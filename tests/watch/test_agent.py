@@ -210,13 +210,13 @@ def test_an_unknown_model_is_diagnosed_from_measurements_alone(make_rig: MakeRig
     assert told.now.energy_per_output is not None
     assert told.now.starved_power is None
     assert told.now.missing["starved_power_w"]
-    assert rig.agent._weights.basis is Basis.ASSUMED
+    assert rig.agent.weights.basis is Basis.ASSUMED
 
 
 def test_the_weights_of_a_known_model_are_modelled(make_rig: MakeRig) -> None:
     rig = make_rig(steady(200))
     rig.run(120)
-    weights = rig.agent._weights
+    weights = rig.agent.weights
     assert weights.basis is Basis.MODELLED
     assert 0 < weights.prompt_weight < weights.output_weight
 

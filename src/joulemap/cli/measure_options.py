@@ -43,13 +43,11 @@ class LoadOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """The server, as far as it cannot be asked."""
+class StatedDeployment:
+    """How a model is served, as far as neither the server nor the meters tell."""
 
-    model: str | None = None
-    """The model's name at the server; by default the first that it serves."""
     gpu: str | None = None
-    """GPU model, if the server runs on another machine's."""
+    """GPU model, if no meter here tells it."""
     gpu_count: int | None = None
     """Number of GPUs that serve the model."""
     precision: str | None = None
@@ -62,6 +60,27 @@ class ServerOptions:
     """Replicas of the attention layers."""
     max_num_seqs: int | None = None
     """The engine's batch ceiling."""
+
+    def stated(self) -> dict[str, Any]:
+        """Return what is stated, by field name of a deployment; ``None`` for what is not."""
+        return {
+            "gpu_model": self.gpu,
+            "num_gpus": self.gpu_count,
+            "weight_precision": self.precision,
+            "tensor_parallel": self.tensor_parallel,
+            "expert_parallel": self.expert_parallel,
+            "data_parallel": self.data_parallel,
+            "max_num_seqs": self.max_num_seqs,
+        }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(StatedDeployment):
+    """The server, as far as it cannot be asked."""
+
+    model: str | None = None
+    """The model's name at the server; by default the first that it serves."""
     metrics_url: str | None = None
     """Where the engine tells its metrics; by default /metrics of the server."""
     api_key_env: str = "JOULEMAP_API_KEY"

@@ -51,15 +51,7 @@ def server_campaign(request: MeasureRequest) -> ServerCampaign:
             prompts=prompts,
             workers=load.workers,
             metrics_url=server.metrics_url,
-            deployment={
-                "gpu_model": server.gpu,
-                "num_gpus": server.gpu_count,
-                "weight_precision": server.precision,
-                "tensor_parallel": server.tensor_parallel,
-                "expert_parallel": server.expert_parallel,
-                "data_parallel": server.data_parallel,
-                "max_num_seqs": server.max_num_seqs,
-            },
+            deployment=server.stated(),
         )
     )
 

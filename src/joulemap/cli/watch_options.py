@@ -10,7 +10,7 @@ from pathlib import Path
 from cyclopts import Parameter
 
 from joulemap.cli.duration import seconds
-from joulemap.cli.measure_options import MeterOptionsGroup, meter_request
+from joulemap.cli.measure_options import MeterOptionsGroup, StatedDeployment, meter_request
 from joulemap.cli.output import note
 from joulemap.diagnose.series import Curves
 from joulemap.measure.session.opening import Sampling, instruments
@@ -24,25 +24,11 @@ from joulemap.watch.settings import METER_RATE_HZ, WatchSettings
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class WatchedOptions:
+class WatchedOptions(StatedDeployment):
     """The server, as far as it cannot be asked."""
 
     model: str | None = None
     """The model by its publisher's name, if the server's own name for it is another."""
-    gpu: str | None = None
-    """GPU model, if no meter tells it."""
-    gpu_count: int | None = None
-    """Number of GPUs that serve the model."""
-    precision: str | None = None
-    """Precision of the weights."""
-    tensor_parallel: int | None = None
-    """GPUs over which each layer is split."""
-    expert_parallel: int | None = None
-    """GPUs over which experts are spread."""
-    data_parallel: int | None = None
-    """Replicas of the attention layers."""
-    max_num_seqs: int | None = None
-    """The engine's batch ceiling."""
     input_tokens: float | None = None
     """Mean prompt length, if the engine does not count requests."""
     output_tokens: float | None = None
@@ -115,16 +101,7 @@ class WatchRequest:
             api_key_env=server.api_key_env,
             mean_input_tokens=server.input_tokens,
             mean_output_tokens=server.output_tokens,
-            deployment={
-                "model_id": server.model,
-                "gpu_model": server.gpu,
-                "num_gpus": server.gpu_count,
-                "weight_precision": server.precision,
-                "tensor_parallel": server.tensor_parallel,
-                "expert_parallel": server.expert_parallel,
-                "data_parallel": server.data_parallel,
-                "max_num_seqs": server.max_num_seqs,
-            },
+            deployment={"model_id": server.model, **server.stated()},
         )
 
 

@@ -20,6 +20,8 @@ def print_totals(snapshot: Snapshot) -> None:
         ["account", "J", "share", "J prefill", "J decode", "requests", "output tokens", "J/token"],
         bill_rows(snapshot),
     )
+    if totals.accounts:
+        note(f"what each account used is {snapshot.share_basis}: no meter tells apart requests that run together")
     if totals.unmetered_s:
         note(f"{totals.unmetered_s:.0f} s were not metered, and are in none of these figures")
     for reason, count in totals.rejected_lines.items():

@@ -84,7 +84,7 @@ class Agent:
         self.rolling = RollingDiagnosis(self.settings, curves)
         self.facts: dict[str, Any] = {}
         self._asked = False
-        self._weights: TokenWeights = assumed_weights()
+        self.weights: TokenWeights = assumed_weights()
         self._edges: deque[float] = deque()
         self._begin_s: float | None = None
         self._scrape_due_s = float("-inf")
@@ -233,7 +233,7 @@ class Agent:
                 idle_power_w=self.idle_power_w,
                 prefill_tokens=interval.prefill_tokens,
                 output_tokens=interval.window.generation_tokens,
-                weights=self._weights,
+                weights=self.weights,
             )
         )
 
@@ -275,4 +275,4 @@ class Agent:
         diagnosis = self.rolling.diagnosis
         prefill = sum(i.prefill_tokens or 0.0 for i in counted)
         outputs = sum(i.window.generation_tokens or 0.0 for i in counted)
-        self._weights = assumed_weights() if diagnosis is None else weights_of(diagnosis, prefill / outputs)
+        self.weights = assumed_weights() if diagnosis is None else weights_of(diagnosis, prefill / outputs)

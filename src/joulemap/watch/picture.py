@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from joulemap.diagnose.diagnosis import Part
 from joulemap.measure.meters.meter import DeviceReading
 from joulemap.measure.telemetry.sample import TelemetrySample
-from joulemap.records import Deployment, Quantity
+from joulemap.records import Deployment, Quantity, weakest
 from joulemap.watch.rolling import LedgerPower
 from joulemap.watch.server import deployment_of
 from joulemap.watch.snapshot import DeviceTotal, Now, Snapshot, SourceState, Totals
@@ -43,6 +43,7 @@ class Picture:
             deployment=deployment,
             meter=agent.instruments.meter_name,
             basis=agent.instruments.basis,
+            share_basis=weakest(agent.instruments.basis, agent.weights.basis),
             devices=self._devices(now_s),
             now=self._now(now_s),
             totals=self._totals(),

@@ -94,6 +94,8 @@ class Snapshot:
     meter: str
     basis: Basis
     """Of the energy of the devices that do the work."""
+    share_basis: Basis
+    """Of what each account used: also that of the weights by which joules are shared."""
     devices: tuple[DeviceTotal, ...]
     now: Now
     totals: Totals
@@ -112,6 +114,7 @@ class Snapshot:
             "gpu_model": self.deployment.gpu_model,
             "meter": self.meter,
             "basis": self.basis.value,
+            "share_basis": self.share_basis.value,
             "power_w": _quantity(now.power),
             "energy_per_output_j": _quantity(now.energy_per_output),
             "output_throughput_per_s": now.output_throughput_per_s,
