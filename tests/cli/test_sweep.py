@@ -96,3 +96,16 @@ def test_a_malformed_file_ends_in_a_message(capsys: Captured, tmp_path: Path, st
     told = capsys.readouterr().err
     assert "sweep.toml, line 3: sweep.models is 'm'; expected: a valid list" in told
     assert 'for example  models = ["Qwen/Qwen3-32B"]' in told
+
+
+def test_what_is_named_is_measured_whatever_it_is_worth(
+    capsys: Captured, store: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "visible_gpus", dict)
+    file = tmp_path / "sweep.toml"
+    # With such a goal nothing is worth measuring, but what is named is measured.
+    file.write_text((EXAMPLES / "sweep-process.toml").read_text() + "[adaptive]\nregret = 0.99\n")
+    listed = payload(capsys, "sweep", str(file), "--dry-run", *store)["configurations"]
+    name = listed[1]["configuration_id"]
+    told = payload(capsys, "sweep", str(file), "--only", name, *store, code=2)
+    assert (set(told["without_run"]), told["left_out"]) == ({name}, {})

@@ -83,7 +83,8 @@ def run_sweep(
 
 
 def _conduct(spec: SweepSpec, store: RunStore, asked: SweepOptions, output: Common, file: Path) -> int:
-    chooser = _chooser(spec)
+    # Who names configurations wants them, whatever they are worth; so do the jobs of a scheduler.
+    chooser = WholeGrid() if asked.only else _chooser(spec)
     # Ray writes what it has to say of its nodes to stdout, which is the result's alone.
     with redirect_stdout(sys.stderr):
         result = _result(spec, store, asked, chooser)
