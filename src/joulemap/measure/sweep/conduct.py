@@ -211,8 +211,8 @@ class Sweep:
         return any(key in self._again for key in waiting) or self._chooser.next(waiting, ()) is not None
 
     def _take(self, ended: Sequence[Ended]) -> None:
-        for one in ended:
-            with put_off_interrupts():
+        with put_off_interrupts():
+            for one in ended:
                 self._take_one(one)
 
     def _take_one(self, ended: Ended) -> None:
