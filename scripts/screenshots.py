@@ -20,10 +20,6 @@ FIGURES = ROOT / "docs" / "figures"
 CHROMIUM = "/usr/bin/chromium"
 A = "task=gpqa,model=Qwen/Qwen3-32B,gpu=B200,gpus=1,batch=max"
 B = "task=lm-arena-chat,model=Qwen/Qwen3-32B,gpu=B200,gpus=1,batch=max"
-PLAN = (
-    "cap_kw=60&gpu=H100&count=64&gpu=B200&count=32"
-    "&task=lm-arena-chat&requests_per_s=400&task=gpqa&requests_per_s=20"
-)
 BEFORE = "model%3DQwen%2FQwen3-32B%26gpu%3DH100%26gpus%3D1"
 SHOTS = {
     "home": ("/", 860),
@@ -31,8 +27,6 @@ SHOTS = {
     "run": ("/runs/297538591541", 1000),
     "explain": (f"/explain?a={A}&b={B}", 860),
     "what-if": (f"/what-if?model=Qwen/Qwen3-32B&gpu=H100&gpus=2&batch=128&before={BEFORE}", 900),
-    "recommend": ("/recommend?model=Qwen/Qwen3-32B&task=lm-arena-chat&itl=50ms", 960),
-    "plan": (f"/plan?{PLAN}&model=&model=&itl_ms=50&itl_ms=", 900),
 }
 """Each screenshot's address, and its height in pixels."""
 WIDTH_PX = 1200
