@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,12 +30,14 @@ from joulemap.cli.measure_options import (
 from joulemap.cli.measure_server import arrivals, asked
 from joulemap.errors import UsageError
 from joulemap.measure.load.lengths import FixedLength
+from joulemap.measure.load.pictures import Pictures
 from joulemap.measure.load.plan import ClosedLoop, OpenLoop
-from joulemap.measure.load.prompts import SyntheticPrompts
+from joulemap.measure.load.prompts import ImagePrompts, SyntheticPrompts
 from joulemap.measure.load.target import Endpoint
 from joulemap.measure.mock_server import MockBehaviour, MockServerProcess
 from joulemap.measure.session.journal import read_journal
 from joulemap.measure.session.server import is_this_machine
+from joulemap.records import Modality
 from joulemap.store.run_store import open_store
 
 SHORT = ("--window", "0.4", "--windows", "3", "--warm-up", "1", "--duration", "12", "--meter", "assumed")
@@ -174,6 +177,7 @@ def test_a_recording_is_what_the_replay_meter_plays(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr
     assert {f.name for f in folder.iterdir()} == {"power-assumed.parquet", "telemetry.parquet"}
+    assert "telemetry vllm" in done.stderr
     again = run("record", "-o", str(folder), "--duration", "1", "--meter", "assumed")
     assert again.returncode == 2
     assert "--force" in again.stderr
@@ -181,8 +185,41 @@ def test_a_recording_is_what_the_replay_meter_plays(tmp_path: Path) -> None:
         "record",
         *("-o", str(tmp_path / "again"), "--duration", "1"),
         *("--meter", f"replay:{folder / 'power-assumed.parquet'}"),
+        *("--metrics-url", "http://127.0.0.1:9/metrics"),
     )
     assert replayed.returncode == 0, replayed.stderr
+    assert "telemetry: nothing yet, " in replayed.stderr
+
+
+def test_a_recording_that_is_terminated_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "recording"
+    words = command("record", "-o", str(folder), "--meter", "assumed")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "Ctrl-C ends it" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(1.0)
+    process.terminate()
+    _out, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert [f.name for f in folder.iterdir()] == ["power-assumed.parquet"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a file's size are POSIX's")
+def test_a_recording_that_finds_no_room_is_one_plain_error_and_leaves_no_half_file(tmp_path: Path) -> None:
+    folder = tmp_path / "recording"
+    words = command("record", "-o", str(folder), "--meter", "assumed", "--duration", "1")
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {shlex.join(words)}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"the recording in {folder} cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(folder.iterdir()) == []
 
 
 def wait_for(condition: Any, within_s: float = 60.0) -> None:
@@ -262,3 +299,17 @@ def test_a_server_elsewhere_is_not_this_machine() -> None:
     assert is_this_machine("localhost")
     assert not is_this_machine("192.0.2.1")  # set aside for documentation (RFC 5737): nobody has it
     assert not is_this_machine("no-such-host.invalid")
+
+
+def test_pictures_and_bursts_are_asked_for_by_option() -> None:
+    bursty = arrivals(LoadOptions(rate="2", rate_variation=3.0), None, "8")
+    assert bursty == (OpenLoop(rate_per_s=2.0, variation=3.0),)
+    workload, prompts = asked(LoadOptions(images=2, video_frames=4), Endpoint.CHAT, None, size_px=(64, 32))
+    assert isinstance(prompts, SyntheticPrompts)
+    assert prompts.pictures == Pictures(width_px=64, height_px=32, images=2, video_frames=4)
+    assert workload.input_modality is Modality.VIDEO
+    drawn, images = asked(LoadOptions(images=3), Endpoint.IMAGES, None, size_px=(512, None))
+    assert images == ImagePrompts(width_px=512, images_per_request=3)
+    assert drawn.width_px == 512
+    with pytest.raises(UsageError, match="--endpoint images takes no"):
+        asked(LoadOptions(video_frames=4), Endpoint.IMAGES, None)

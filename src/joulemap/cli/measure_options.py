@@ -27,6 +27,8 @@ class LoadOptions:
     """Requests kept in flight, one level each, for example 8,16,32."""
     rate: str | None = None
     """Requests per second, one level each, in place of a concurrency."""
+    rate_variation: float = 1.0
+    """Standard deviation ÷ mean of the gaps between arrivals at a rate: 1 is Poisson, more is burstier."""
     input_tokens: int | None = None
     """Prompt length in tokens."""
     output_tokens: int | None = None
@@ -37,6 +39,10 @@ class LoadOptions:
     """Request trace (CSV: TIMESTAMP, ContextTokens, GeneratedTokens) to replay."""
     endpoint: str = "chat"
     """chat, completions or images."""
+    images: int | None = None
+    """Images in each chat request (by default as the task has), or asked for in each of the images endpoint (1)."""
+    video_frames: int | None = None
+    """Frames of one video in each chat request."""
     workers: int | None = None
     """Processes of the load client."""
 
@@ -113,9 +119,9 @@ class InProcessOptions:
     steps: int = 20
     """Denoising steps of a diffusion pipeline."""
     height: int | None = None
-    """Height of the picture in pixels."""
+    """Height of the pictures in pixels."""
     width: int | None = None
-    """Width of the picture in pixels."""
+    """Width of the pictures in pixels."""
     frames: int | None = None
     """Frames of a video."""
 

@@ -42,7 +42,9 @@ def server_campaign(request: MeasureRequest) -> ServerCampaign:
         api_key_env=server.api_key_env,
     )
     trace = None if load.trace is None else read_trace(Path(load.trace))
-    workload, prompts = asked(load, target.endpoint, trace)
+    workload, prompts = asked(
+        load, target.endpoint, trace, size_px=(request.in_process.width, request.in_process.height)
+    )
     return ServerCampaign(
         ServerPlan(
             target=target,
@@ -90,22 +92,42 @@ def arrivals(load: LoadOptions, trace: RequestTrace | None, default: str) -> tup
     if trace is not None:
         return (trace.replay(),)
     if load.rate is not None:
-        return tuple(OpenLoop(rate_per_s=rate) for rate in numbers_of(load.rate, "--rate"))
+        rates = numbers_of(load.rate, "--rate")
+        return tuple(OpenLoop(rate_per_s=rate, variation=load.rate_variation) for rate in rates)
     numbers = whole_numbers(load.concurrency or default, "--concurrency")
     return tuple(ClosedLoop(concurrency=n) for n in numbers)
 
 
-def asked(load: LoadOptions, endpoint: Endpoint, trace: RequestTrace | None) -> tuple[Workload, Prompts]:
+def asked(
+    load: LoadOptions,
+    endpoint: Endpoint,
+    trace: RequestTrace | None,
+    *,
+    size_px: tuple[int | None, int | None] = (None, None),
+) -> tuple[Workload, Prompts]:
     """Return the workload and its prompts: a trace's, a dataset's, a task's, or of the stated lengths."""
     if endpoint is Endpoint.IMAGES:
-        images = ImagePrompts()
+        if load.video_frames is not None:
+            msg = "--endpoint images takes no --video-frames"
+            raise UsageError(msg, fix="leave one of them out")
+        images = ImagePrompts(images_per_request=load.images or 1)
+        images = replace(images, width_px=size_px[0] or images.width_px, height_px=size_px[1] or images.height_px)
         return image_workload(images), images
     if load.dataset is not None:
         return Workload(task=load.task or Path(load.dataset).stem), DatasetPrompts(path=Path(load.dataset))
     if trace is not None:
         return Workload(task=load.task or "trace"), trace.prompts()
     workload = task_workload(load.task)
-    prompts = prompts_for(workload, pictures=task_pictures(workload))
+    if load.images is not None or load.video_frames is not None:
+        pictures: Pictures | None = Pictures(images=load.images or 0, video_frames=load.video_frames or 0)
+        workload = replace(workload, input_modality=Modality.VIDEO if load.video_frames else Modality.IMAGE)
+    else:
+        pictures = task_pictures(workload)
+    if pictures is not None:
+        pictures = replace(
+            pictures, width_px=size_px[0] or pictures.width_px, height_px=size_px[1] or pictures.height_px
+        )
+    prompts = prompts_for(workload, pictures=pictures)
     if load.input_tokens is not None:
         prompts = replace(prompts, input_tokens=FixedLength(load.input_tokens))
     if load.output_tokens is not None:

@@ -13,6 +13,7 @@ from joulemap.cli.measure_options import MeterOptionsGroup, meter_request
 from joulemap.cli.output import figure, note
 from joulemap.errors import EXIT_DONE, EXIT_INTERRUPTED, UsageError
 from joulemap.measure.session.instruments import Instruments
+from joulemap.measure.session.interrupts import ended_like_ctrl_c
 from joulemap.measure.session.opening import instruments
 from joulemap.measure.session.recorder import Recording
 from joulemap.measure.telemetry.recorder import TelemetryRecorder, TelemetrySource
@@ -52,10 +53,12 @@ def record(
     with instruments(meter_request(meters or MeterOptionsGroup())) as (watching, explanation):
         for line in explanation:
             note(f"meter {line}")
-        if source is not None:
-            watching.watch_engine(TelemetryRecorder(source))
+        engine = None if source is None else TelemetryRecorder(source)
+        if engine is not None:
+            watching.watch_engine(engine)
         with Recording(output, watching) as recording:
-            interrupted = _wait(recording, watching, duration)
+            with ended_like_ctrl_c():
+                interrupted = _wait(recording, watching, engine, duration)
             watching.stop()
             recording.finish()
     for file in recording.written:
@@ -69,7 +72,9 @@ def record(
     return EXIT_INTERRUPTED if interrupted and duration is not None else EXIT_DONE
 
 
-def _wait(recording: Recording, watching: Instruments, duration_s: float | None) -> bool:
+def _wait(
+    recording: Recording, watching: Instruments, engine: TelemetryRecorder | None, duration_s: float | None
+) -> bool:
     """Record until the time is over, a meter stops, or Ctrl-C; return whether it was Ctrl-C."""
     begin_s = told_s = time.monotonic()
     note("recording" + ("; Ctrl-C ends it" if duration_s is None else f" for {duration_s:g} s"))
@@ -81,6 +86,11 @@ def _wait(recording: Recording, watching: Instruments, duration_s: float | None)
                 return False
             time.sleep(min(FLUSH_S, left_s))
             recording.flush()
+            if engine is not None and (sample := engine.latest()) is not None:
+                # Once, and at once: who records for an hour wants to know in the first seconds.
+                why = next(iter(sample.missing.values()), "")
+                note(f"telemetry {sample.engine}" if sample.engine else f"telemetry: nothing yet, {why}")
+                engine = None
             if now_s - told_s >= LINE_EVERY_S:
                 told_s = now_s
                 note(f"{now_s - begin_s:.0f} s · {figure(watching.latest_power_w())} W ({watching.basis})")

@@ -51,6 +51,11 @@ def body_of(
     return body
 
 
+def bodies_of(prompts: Prompts, count: int) -> list[dict[str, object]]:
+    writer = prompts.writer(CHAT, {}, 7)
+    return [json.loads(writer.body(number)) for number in range(count)]
+
+
 def text_of(body: dict[str, object]) -> str:
     return str(body["messages"][0]["content"])  # type: ignore[index]
 
@@ -162,11 +167,11 @@ def test_prompts_differ_from_their_first_words_on_and_repeat_only_by_number() ->
 def test_a_workload_gives_prompts_of_its_lengths() -> None:
     histogram = LengthDistribution(edges=(40.0, 41.0), counts=(9,))
     workload = Workload(mean_input_tokens=500.0, mean_output_tokens=9.0, output_lengths=histogram)
-    bodies = [body_of(prompts_for(workload), number) for number in range(400)]
+    bodies = bodies_of(prompts_for(workload), 400)
     assert {body["max_tokens"] for body in bodies} <= {40, 41}
     assert np.mean([len(text_of(body).split()) for body in bodies]) == pytest.approx(500, rel=0.1)
-    means = prompts_for(replace(workload, output_lengths=None))
-    replies = [int(str(body_of(means, number)["max_tokens"])) for number in range(2000)]
+    means = bodies_of(prompts_for(replace(workload, output_lengths=None)), 2000)
+    replies = [int(str(body["max_tokens"])) for body in means]
     assert np.mean(replies) == pytest.approx(9, rel=0.1)
     assert prompts_for(Workload()) == SyntheticPrompts()
 

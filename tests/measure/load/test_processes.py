@@ -68,9 +68,13 @@ def test_a_running_load_can_be_watched_and_stopped() -> None:
 def test_a_worker_that_is_killed_costs_its_last_second_and_the_verdict() -> None:
     plan = LoadPlan(arrivals=ClosedLoop(concurrency=4), prompts=SHORT)
     with MockServerProcess(swift()) as server, start_load(plan, target_of(server.url), workers=2) as load:
-        time.sleep(1.6)
+        first = load._workers[0]
+        deadline_s = time.monotonic() + 20
+        while not len(first.rows):  # what it has handed over is kept
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
         os.kill(load.pids[0], signal.SIGKILL)
-        time.sleep(0.3)
+        first.listener.join()
         load.stop()
         result = load.result()
     kept = result.requests.group_by("worker").len()

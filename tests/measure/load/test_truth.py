@@ -96,7 +96,7 @@ def test_a_load_that_is_stopped_keeps_requests_in_flight_as_unfinished() -> None
 
     with MockServerProcess(swift(tokens=1000)) as server:
         took_s, states = asyncio.run(stopped())
-    assert took_s == pytest.approx(0.6, abs=0.4)
+    assert 0.5 < took_s < 3.0  # the streams themselves would have run for four seconds
     assert max(state.in_flight for state in states) == 3
     assert states[-1].tokens_so_far == states[-1].content_chunks
     assert states[-1].content_chunks > states[2].content_chunks > 0
@@ -186,8 +186,10 @@ def test_a_replay_keeps_the_traces_times_and_lengths() -> None:
     requests = load_of(swift(tokens=0), plan).requests.sort("request_id")
     assert requests["output_tokens"].to_list() == [3, 7, 5]
     assert (requests["input_tokens"] - 8).to_list() == [25, 12, 38]  # words × 1.25, rounded to even
-    starts_s = requests["start_s"] - requests["start_s"][0]
-    assert starts_s.to_list() == pytest.approx([0.0, 0.2, 0.25], abs=0.05)
+    due_s = requests["scheduled_s"] - requests["scheduled_s"][0]
+    assert due_s.to_list() == pytest.approx([0.0, 0.2, 0.25])
+    assert (requests["start_s"] >= requests["scheduled_s"]).all()
+    assert (requests["start_s"] - requests["scheduled_s"]).min() < 0.05  # type: ignore[operator]
 
 
 def test_pictures_travel_with_chat_requests() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import ssl
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,13 @@ def served_models(target: Target) -> tuple[str, ...]:
         connection.request("GET", target.path("models"), headers=headers)
         reply = connection.getresponse()
         body = reply.read()
+    except ssl.SSLCertVerificationError as error:
+        msg = f"the certificate of the server at {target.url} is not trusted: {error.verify_message}"
+        fix = "export SSL_CERT_FILE=FILE, with the certificate of the authority that signed it"
+        raise ServerError(msg, fix=fix) from error
+    except ssl.SSLError as error:
+        msg = f"the server at {target.url} does not speak TLS: {error.reason or error}"
+        raise ServerError(msg, fix="is it an http:// address?") from error
     except (OSError, http.client.HTTPException) as error:
         msg = f"the server at {target.url} does not answer: {error or type(error).__name__}"
         raise ServerError(msg, fix="check that it runs, and the URL") from error

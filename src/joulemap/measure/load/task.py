@@ -34,7 +34,7 @@ def task_pictures(workload: Workload) -> Pictures | None:
     """
     if workload.input_modality is Modality.VIDEO:
         msg = f"the requests of {workload.task} hold videos, whose lengths the catalog does not have"
-        raise UsageError(msg, fix="give the requests with --dataset FILE")
+        raise UsageError(msg, fix="state it with --video-frames, or give the requests with --dataset FILE")
     if workload.input_modality is Modality.TEXT or workload.task is None:
         return None
     return Pictures(images=max(1, load_catalog().task(workload.task).images_per_request))

@@ -320,4 +320,4 @@ def _tokens_per_chunk(requests: pl.DataFrame) -> tuple[Array, float | None, int]
     weights = np.full(chunks.size, 1.0 if mean is None else mean)
     weights[known] = told[known] / chunks[known]
     finished = requests["error"].is_null().to_numpy()
-    return weights, mean, int((~known & finished).sum())
+    return weights, mean, int((~known & finished & (chunks > 0)).sum())

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from joulemap.clock import Clock
-from joulemap.errors import EnvironmentLacksError
 from joulemap.measure.activity.activity import ACTIVITY_RATE_HZ, DeviceActivity
 from joulemap.measure.activity.choice import choose_activity
-from joulemap.measure.meters.choice import MeterChoice, MeterOptions, choose_meters
+from joulemap.measure.meters.choice import MeterChoice, MeterOptions, choose_meters, meter_openers
 from joulemap.measure.meters.meter import DeviceKind
 from joulemap.measure.session.instruments import ACTIVITY, METER_RATE_HZ, Instruments, Watched
+
+CPU_METERS = frozenset({"rapl", "assumed"})
+"""Meters of what the CPUs do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +48,8 @@ def choose(request: MeterRequest) -> MeterChoice:
     """
     if request.names or request.work_kind is not DeviceKind.CPU:
         return choose_meters(request.names, request.options)
-    try:
-        return choose_meters(("rapl",), request.options)
-    except EnvironmentLacksError:
-        return choose_meters(("assumed",), request.options)
+    known = {name: opener for name, opener in meter_openers().items() if name in CPU_METERS}
+    return choose_meters(options=request.options, openers=known)
 
 
 @contextmanager

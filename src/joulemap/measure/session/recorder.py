@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +16,7 @@ from joulemap.measure.meters.meter import DeviceKind
 from joulemap.measure.meters.replay import write_recording
 from joulemap.measure.session.instruments import Instruments
 from joulemap.records import Basis
+from joulemap.store.parts import is_panic
 
 POWER_CSV = "power.csv"
 HEADER = ("timestamp", "gpu", "power_w", "name")
@@ -92,19 +95,26 @@ class Recording:
         """
         self.flush()
         frames = self._instruments.frames()
-        try:
-            for description in self._instruments.descriptions:
-                part = frames["power"].filter(pl.col("meter") == description.meter).drop("meter")
-                file = self.folder / f"power-{description.meter}.parquet"
-                write_recording(part, description, file)
-                self.written.append(file)
-            for name, frame in frames.items():
-                if name != "power" and frame.height:
-                    frame.write_parquet(self.folder / f"{name}.parquet")
-                    self.written.append(self.folder / f"{name}.parquet")
-        except OSError as error:
-            raise self._unwritable(error) from error
+        for description in self._instruments.descriptions:
+            part = frames["power"].filter(pl.col("meter") == description.meter).drop("meter")
+            self._write(f"power-{description.meter}.parquet", partial(write_recording, part, description))
+        for name, frame in frames.items():
+            if name != "power" and frame.height:
+                self._write(f"{name}.parquet", frame.write_parquet)
 
-    def _unwritable(self, error: OSError) -> StoreError:
-        msg = f"the recording in {self.folder} cannot be written: {error.strerror or error}"
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
+        """Write a file whole or not at all."""
+        file, unfinished = self.folder / name, self.folder / f".{name}.part"
+        try:
+            write(unfinished)
+            unfinished.replace(file)
+        except BaseException as error:
+            unfinished.unlink(missing_ok=True)
+            if isinstance(error, OSError | pl.exceptions.PolarsError) or is_panic(error):
+                raise self._unwritable(error) from error
+            raise
+        self.written.append(file)
+
+    def _unwritable(self, error: BaseException) -> StoreError:
+        msg = f"the recording in {self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
         return StoreError(msg, fix="free some space, or give another folder with -o")
