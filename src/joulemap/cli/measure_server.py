@@ -8,6 +8,7 @@ from pathlib import Path
 from joulemap.cli.measure_options import LoadOptions, MeasureRequest, numbers_of, whole_numbers
 from joulemap.errors import UnknownNameError, UsageError
 from joulemap.measure.load.lengths import FixedLength
+from joulemap.measure.load.pictures import Pictures
 from joulemap.measure.load.plan import Arrivals, ClosedLoop, OpenLoop
 from joulemap.measure.load.prompts import DatasetPrompts, ImagePrompts, Prompts, SyntheticPrompts, prompts_for
 from joulemap.measure.load.target import Endpoint, Target
@@ -15,7 +16,7 @@ from joulemap.measure.load.task import SYNTHETIC_TASK, task_pictures, task_workl
 from joulemap.measure.load.trace import RequestTrace, read_trace
 from joulemap.measure.session.embedded import EmbeddedCampaign, EmbeddedPlan
 from joulemap.measure.session.server import ServerCampaign, ServerPlan, image_workload
-from joulemap.records import Workload
+from joulemap.records import Modality, Workload
 
 ENDPOINTS = {"chat": Endpoint.CHAT, "completions": Endpoint.COMPLETIONS, "images": Endpoint.IMAGES}
 CONCURRENCY = "8,16,32"
