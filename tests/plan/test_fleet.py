@@ -112,6 +112,16 @@ def test_what_binds_and_what_one_more_is_worth(study_store: RunStore) -> None:
     assert all(m.value_per_unit == 0 for m in roomy.marginals)
 
 
+def test_what_the_accepted_gap_leaves_over_is_no_limit(study_store: RunStore) -> None:
+    asked = spec(cap_kw=1000.0, rate=4000.0, headroom_fraction=0.05)
+    (site,) = asked.sites
+    only = replace(asked, sites=(replace(site, pools=(Pool(gpu_model="B200", num_gpus=600),)),))
+    plan = plan_fleet(only, study_store.frame, marginals=False)
+    (service,) = plan.services
+    assert service.asked_per_s * (1.0 - plan.gap_fraction) <= service.served_per_s < service.asked_per_s
+    assert plan.binding[0].startswith("nothing: all but ")
+
+
 def test_gpus_bind_where_power_does_not(study_store: RunStore) -> None:
     plan = plan_fleet(spec(cap_kw=1000.0, rate=500.0, gpus=8), study_store.frame)
     assert any("H100 at north is in use" in b for b in plan.binding)

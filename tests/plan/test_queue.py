@@ -58,6 +58,12 @@ def test_mmc(servers: int, rate: float) -> None:
     assert wait.mean() == pytest.approx(erlang_c(servers, rate) / (servers - rate), rel=0.06)
 
 
+def test_progress_is_told_by_requests_that_have_come() -> None:
+    told: list[int] = []
+    simulate_queue(poisson(0.5, 50_000), exponential(50_000), [replica([1.0])], progress=told.append)
+    assert told == [0, 20_000, 40_000]
+
+
 @pytest.mark.parametrize("rate", [0.5, 0.8])
 def test_md1(rate: float) -> None:
     # At this load waits are so correlated that the mean of 400,000 has a relative deviation of about 1.7 %.

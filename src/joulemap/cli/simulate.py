@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from joulemap.cli.output import Common, console, figure, note, print_json, print_table
 from joulemap.cli.plan import changed
+from joulemap.cli.progress import LateProgress
 from joulemap.errors import UsageError
 from joulemap.plan.fleet import plan_fleet
 from joulemap.plan.plan_file import read_plan
@@ -57,7 +58,13 @@ def simulate_from_file(
         seed=seed,
     )
     fleet = plan_fleet(spec, options.open().non_empty_frame(), marginals=False)
-    done = simulate_plan(spec, fleet, load)
+    with LateProgress() as shown:
+        done = simulate_plan(
+            spec,
+            fleet,
+            load,
+            progress=lambda demand, so_far, total: shown.update(f"requests of {demand}", so_far, total),
+        )
     if output is not None:
         from joulemap.report.charts.simulation import simulation_chart
         from joulemap.study.figures import save_chart

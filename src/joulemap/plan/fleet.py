@@ -384,6 +384,9 @@ def _binding(spec: PlanSpec, found: Candidates, solution: Solution) -> tuple[str
     for h, names in _full(spec, found, solution).items():
         for name, _ in names if short[h] else []:
             hours.setdefault(name, []).append(h)
+    unserved = 1.0 - float(served.sum() / asked.sum())
+    if not hours and unserved <= solution.gap:
+        return (f"nothing: all but {100 * unserved:.2g} % of what is asked is served, within the accepted gap",)
     if not hours:
         return ("no limit is used up: what is unserved has no admissible option, or is within the accepted gap",)
     return tuple(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from joulemap.plan.problem import Floats, Index
 from joulemap.plan.simulate.replica import Replica
 
 ARRIVE, SWITCH = 0, 1
+PROGRESS_EVERY = 20_000
+"""Requests, about half a second's work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,13 +112,20 @@ class _Fleet:
         return -1
 
 
-def simulate_queue(arrival_s: Floats, work: Floats, replicas: Sequence[Replica]) -> QueueRun:
+def simulate_queue(
+    arrival_s: Floats,
+    work: Floats,
+    replicas: Sequence[Replica],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> QueueRun:
     """Send requests through one queue to replicas, first come first served, each to the least filled replica.
 
     Args:
         arrival_s: Times of arrival, rising; shape (requests,).
         work: Length of each request over the mean length; shape (requests,).
         replicas: The fleet.
+        progress: Called now and then with the number of requests that have arrived.
 
     Returns:
         What happened, until the last request is done; requests that no replica ever took have no start.
@@ -145,6 +154,8 @@ def simulate_queue(arrival_s: Floats, work: Floats, replicas: Sequence[Replica])
                 admit(which, waiting.popleft(), now)
             fleet.changed(which, now, before)
             continue
+        if progress is not None and not which % PROGRESS_EVERY:
+            progress(which)
         r = -1 if waiting else fleet.least_filled()
         if r < 0:
             waiting.append(which)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,7 +118,12 @@ class Simulation:
 
 
 def simulate_plan(
-    spec: PlanSpec, plan: FleetPlan, load: Load | None = None, *, catalog: Catalog | None = None
+    spec: PlanSpec,
+    plan: FleetPlan,
+    load: Load | None = None,
+    *,
+    catalog: Catalog | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Simulation:
     """Simulate a plan over its hours, with the requests that it undertakes to serve.
 
@@ -125,6 +132,7 @@ def simulate_plan(
         plan: From :func:`joulemap.plan.fleet.plan_fleet` for the same ``spec``.
         load: How requests arrive; Poisson at each hour's rate if ``None``.
         catalog: Facts; the shipped ones if ``None``.
+        progress: Called now and then with a demand's name, its requests so far, and how many there are.
     """
     facts = catalog or load_catalog()
     asked = load or Load()
@@ -137,7 +145,8 @@ def simulate_plan(
         options = plan.found.options[position]
         rng = np.random.default_rng((asked.seed, position))
         requests = _requests(spec, plan, demand, options, asked, rng)
-        run = simulate_queue(requests.arrival_s, requests.length_ratio, fleet)
+        told = None if progress is None else partial(_told, progress, demand.name, requests.arrival_s.size)
+        run = simulate_queue(requests.arrival_s, requests.length_ratio, fleet, progress=told)
         results.append(_demand_result(demand, run, fleet))
         runs.append(run)
         powers.append((run.power_change_s, run.power_change_w, run.power_change_site))
@@ -157,6 +166,10 @@ def simulate_plan(
         notes=tuple(notes),
         runs=tuple(runs),
     )
+
+
+def _told(progress: Callable[[str, int, int], None], demand: str, total: int, done: int) -> None:
+    progress(demand, done, total)
 
 
 def _refuses(plan: FleetPlan) -> bool:
