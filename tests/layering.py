@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ANYTHING = frozenset({"*"})
-_LEAVES = frozenset({"units", "errors", "clock", "toml_file"})
+_LEAVES = frozenset({"units", "errors", "clock", "notebook", "toml_file"})
 _FACTS = frozenset({"catalog", "records"})
 _RUNS = _LEAVES | _FACTS | {"store"}
 _MODEL = _RUNS | {"physics", "predict"}
@@ -18,10 +18,11 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "units": frozenset(),
     "errors": frozenset(),
     "clock": frozenset(),
+    "notebook": frozenset(),
     "toml_file": frozenset({"errors"}),
     "catalog": frozenset({"units", "errors"}),
     "physics": frozenset({"catalog", "units"}),
-    "records": frozenset({"catalog", "units"}),
+    "records": frozenset({"catalog", "units", "notebook"}),
     "store": _LEAVES | _FACTS,
     "measure": _RUNS,
     "predict": _RUNS | {"physics"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from joulemap.notebook import ShownInNotebooks
 from joulemap.records import Basis, Quantity
 
 LEDGER_TOLERANCE = 1e-9
@@ -153,7 +154,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(ShownInNotebooks):
     """Where a run's joules went, what bound it, and what to change.
 
     Raises:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from joulemap.notebook import ShownInNotebooks
 from joulemap.records import Basis
 
 PRODUCT_TOLERANCE = 1e-9
@@ -45,7 +46,7 @@ class Factor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(ShownInNotebooks):
     """Why one run's quantity is a multiple of another's.
 
     Raises:

@@ -13,6 +13,7 @@ from scipy.special import ndtr
 
 from joulemap.catalog import Catalog, load_catalog
 from joulemap.errors import SelectorError
+from joulemap.notebook import ShownInNotebooks
 from joulemap.optimize.advice import Advice, advice_on
 from joulemap.optimize.belief import Belief, belief_of
 from joulemap.optimize.candidates import Candidates, candidates
@@ -50,7 +51,7 @@ _KNOB_COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Recommendation:
+class Recommendation(ShownInNotebooks):
     """The configuration of least expected energy that keeps every limit."""
 
     constraints: Constraints

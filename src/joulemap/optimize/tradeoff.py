@@ -11,6 +11,7 @@ import polars as pl
 
 from joulemap.catalog import Catalog
 from joulemap.errors import InfeasibleError, UsageError
+from joulemap.notebook import ShownInNotebooks
 from joulemap.optimize.candidates import Candidates, candidates
 from joulemap.optimize.pareto import frontier_of, hypervolume, knee_of
 from joulemap.optimize.quantities import OUTCOMES
@@ -36,7 +37,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Frontier:
+class Frontier(ShownInNotebooks):
     """A frontier of time and energy."""
 
     model: str
@@ -98,7 +99,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Comparison:
+class Comparison(ShownInNotebooks):
     """Two frontiers side by side, with one reference point."""
 
     a_label: str

@@ -10,6 +10,7 @@ import polars as pl
 
 from joulemap.catalog import Catalog
 from joulemap.errors import InfeasibleError
+from joulemap.notebook import ShownInNotebooks
 from joulemap.plan.candidates import Candidates, candidates, weakest_of
 from joulemap.plan.marginals import Marginal, find_marginals
 from joulemap.plan.milp import GAP, TIME_LIMIT_S, Solution, solve
@@ -79,7 +80,7 @@ class SitePower:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FleetPlan:
+class FleetPlan(ShownInNotebooks):
     """A fleet, what it serves, and what holds it back."""
 
     objective: str

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from joulemap.notebook import ShownInNotebooks
 from joulemap.records.deployment import Deployment
 from joulemap.records.quantity import Quantity
 from joulemap.records.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(ShownInNotebooks):
     """The prediction of one configuration."""
 
     workload: Workload

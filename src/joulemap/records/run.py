@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from joulemap.notebook import ShownInNotebooks
 from joulemap.records.deployment import Deployment
 from joulemap.records.measured import Annotations, Measured, Provenance, Validity
 from joulemap.records.quantity import Basis, Quantity
@@ -41,7 +42,7 @@ UNITS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(ShownInNotebooks):
     """One measured configuration.
 
     ``run_id`` is a hash of workload, deployment and measured quantities, so that the same result read

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from joulemap.notebook import ShownInNotebooks
 from joulemap.records import Basis
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(ShownInNotebooks):
     """A report of one kind."""
 
     kind: str

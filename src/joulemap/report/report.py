@@ -55,7 +55,10 @@ def report(
     if constraints is not None or current is not None:
         msg = "limits, and what is served now, belong to a recommendation"
         raise UsageError(msg, fix="joulemap report recommendation model=…,task=… --itl 50ms")
-    if head == "study" and not rest:
+    if head == "study":
+        if rest:
+            msg = f"a report on the study needs nothing after it, not {rest[0]!r}"
+            raise UsageError(msg, fix="joulemap report study")
         return _study(runs)
     if head == "frontier":
         return _frontier(_only(rest, head), runs)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from joulemap.catalog import Catalog, load_catalog
+from joulemap.notebook import ShownInNotebooks
 from joulemap.plan.fleet import FleetPlan
 from joulemap.plan.options import Options, mean_of
 from joulemap.plan.problem import Floats, Index
@@ -93,7 +94,7 @@ class PowerResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Simulation:
+class Simulation(ShownInNotebooks):
     """A simulated plan."""
 
     length_s: float

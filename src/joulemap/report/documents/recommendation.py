@@ -13,9 +13,9 @@ from joulemap.records.run import unit_of
 from joulemap.report.document import Block, Card, Document, Drawing, Fact, Facts, Notes, Section, Table, Text
 from joulemap.report.documents.frontier import frontier_sections
 from joulemap.report.numbers import change, figure, plain, quantity_words, span, times
+from joulemap.report.payloads.recommendation import RecommendationPayload
 
 if TYPE_CHECKING:
-    from joulemap.report.payloads.recommendation import RecommendationPayload
     from joulemap.study.figures.theme import Chart
 
 
@@ -36,6 +36,11 @@ def recommendation_document(payload: RecommendationPayload) -> Document:
         sections=tuple(sections),
         payload={"kind": "recommendation", **payload.to_json()},
     )
+
+
+def bare_document(found: Recommendation) -> Document:
+    """Arrange a recommendation alone."""
+    return recommendation_document(RecommendationPayload(recommendation=found, frontier=None))
 
 
 def _summary(found: Recommendation) -> str:

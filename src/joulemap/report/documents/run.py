@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from joulemap.records import Quantity
+from joulemap.records import Quantity, Run
 from joulemap.records.measured import present
 from joulemap.records.run import unit_of
 from joulemap.report.document import Block, Document, Drawing, Notes, Section, Table
 from joulemap.report.documents.diagnosis import diagnosis_sections, summary_of, unknown_notes
 from joulemap.report.numbers import figure, quantity_cells, quantity_words, span
-from joulemap.report.payloads.run_record import stated
+from joulemap.report.payloads.run_record import run_json, stated
 
 if TYPE_CHECKING:
     from joulemap.report.payloads.curves import Curve
@@ -39,7 +39,7 @@ def run_document(payload: RunPayload) -> Document:
     sections: list[Section] = []
     if payload.diagnosis is not None:
         sections += diagnosis_sections(payload.diagnosis, payload.run)
-    sections += [*_around(payload), _quantities(payload), _settings(payload)]
+    sections += [*_around(payload), _quantities(payload.run), _settings(payload.run)]
     return Document(
         kind="run",
         title=payload.label,
@@ -47,6 +47,23 @@ def run_document(payload: RunPayload) -> Document:
         summary=summary_of(payload.diagnosis) if payload.diagnosis else f"No ledger: {payload.not_diagnosed}.",
         sections=tuple(sections),
         payload={"kind": "run", **payload.to_json()},
+    )
+
+
+def bare_run_document(run: Run) -> Document:
+    """Arrange a run's numbers alone."""
+    deployment = run.deployment
+    words = [deployment.nickname or deployment.model_id, run.workload.task or "unnamed task"]
+    if deployment.gpu_model is not None:
+        words.append(f"{deployment.num_gpus or '?'}x {deployment.gpu_model}")
+    validity = "valid" if run.validity.valid else "invalid"
+    return Document(
+        kind="run",
+        title=" · ".join(words),
+        subtitle=f"run {run.run_id}",
+        summary=f"A {validity} run of {run.provenance.source}.",
+        sections=(_quantities(run), _settings(run)),
+        payload={"kind": "run", "run": run_json(run)},
     )
 
 
@@ -96,8 +113,7 @@ def _compared_table(compared: tuple[Compared, ...]) -> Table:
     return Table(title="Predicted and measured in numbers", columns=columns, rows=tuple(rows), folded=True)
 
 
-def _quantities(payload: RunPayload) -> Section:
-    run = payload.run
+def _quantities(run: Run) -> Section:
     quantities: dict[str, Quantity] = {
         name: q for name in present(run.measured) if (q := run.quantity(name)) is not None
     }
@@ -113,8 +129,7 @@ def _quantities(payload: RunPayload) -> Section:
     return Section(name="quantities", heading="Every quantity", blocks=(*notes, table, *unknown))
 
 
-def _settings(payload: RunPayload) -> Section:
-    run = payload.run
+def _settings(run: Run) -> Section:
     records = (("workload", run.workload), ("deployment", run.deployment), ("source", run.provenance))
     rows = [
         (where, name, _text(value))

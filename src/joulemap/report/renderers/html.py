@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,7 @@ def html_page(document: Document, *, made_at: datetime | None = None) -> str:
         .render(
             document=document,
             figures=figures_of(document),
+            prefix="",
             # Ours, and free of '<'; its hash is what the policy lets through.
             style=Markup(style),
             policy=_policy(style),
@@ -57,10 +59,22 @@ def html_fragment(document: Document) -> Markup:
         MissingExtraError: The extra ``plots`` is not installed.
     """
     require_plots()
+    return blocks_html(document, figures_of(document))
+
+
+def blocks_html(document: Document, figures: Mapping[str, Markup], prefix: str = "") -> Markup:
+    """Return the sections of a document as HTML, with the given charts in their places.
+
+    Args:
+        document: The document.
+        figures: The HTML of each chart by its name.
+        prefix: Stands before every id, where one page shows several documents.
+    """
     from markupsafe import Markup
 
-    rendered = _environment().get_template("blocks.html").render(document=document, figures=figures_of(document))
-    return Markup(rendered)  # rendered with every text escaped
+    template = _environment().get_template("blocks.html")
+    # Rendered with every text escaped.
+    return Markup(template.render(document=document, figures=figures, prefix=prefix))
 
 
 def figures_of(document: Document) -> dict[str, Markup]:

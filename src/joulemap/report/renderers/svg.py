@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -33,21 +33,22 @@ def svg_of(chart: Chart) -> str:
     return _with_description(_root(spec), str(spec.get("description", "")), "chart")
 
 
-def inline_svg(chart: Chart, name: str) -> str:
+def inline_svg(chart: Chart, name: str, *, own_colours: bool = False) -> str:
     """Return a chart as SVG to stand in a page: its ids are its own, its ink is the page's.
 
     Args:
         chart: The chart.
         name: Unique on the page; lower case and hyphens.
+        own_colours: Keep the chart's own ink and paper, for a page whose colours are not known.
     """
     spec = chart.to_dict()
     # The page has margins of its own.
-    root = _root(spec | {"config": {**spec.get("config", {}), "padding": 0}})
+    root = _root(spec if own_colours else spec | {"config": {**spec.get("config", {}), "padding": 0}})
     for element in root.iter():
         if _local(element) not in _DRAWN:
             msg = f"a chart came out with the element {element.tag!r}"
             raise ValueError(msg)
-        element.attrib = dict(_for_page(element, name))
+        element.attrib = dict(_for_page(element, name, {} if own_colours else _BY_COLOUR))
     return _with_description(root, str(spec.get("description", "")), name)
 
 
@@ -66,12 +67,12 @@ def _with_description(root: ET.Element, text: str, name: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _for_page(element: ET.Element, name: str) -> Iterator[tuple[str, str]]:
+def _for_page(element: ET.Element, name: str, inks: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for key, value in element.attrib.items():
         if key.startswith("aria-") or key in ("role", "class", "pointer-events") or key.startswith("on"):
             continue  # the description speaks for the whole chart, and one label a mark would only bloat the page
         if key in ("fill", "stroke"):
-            yield key, _BY_COLOUR.get(_long(value), value)
+            yield key, inks.get(_long(value), value)
         elif key == "id":
             yield key, f"{name}-{value}"
         else:
