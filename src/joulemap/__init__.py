@@ -15,8 +15,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from joulemap.notebook import show_by
-
 if TYPE_CHECKING:
     from joulemap.diagnose.breakdown import Breakdown, breakdown
     from joulemap.diagnose.diagnose import diagnose
@@ -173,10 +171,6 @@ _HOMES = {
     "joulemap.study": ("Claim", "reproduce"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-
-# The values lie below the reports, which alone can show them.
-show_by("joulemap.report.renderers.notebook:html_of")
 
 
 # Hidden from type checkers, to whom it would say that any name exists.

@@ -1,7 +1,7 @@
 """How the main values show themselves in notebooks.
 
-The values lie below the reports, and may not know them; so a function that makes HTML of a value is named here by
-whoever sits above both, and loaded when a notebook first shows something.
+The values lie below the reports, which alone can arrange them; so the function that does is named here by text, as
+the command line names its verbs, and loaded when a notebook first shows something.
 """
 
 from __future__ import annotations
@@ -9,12 +9,8 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 
-_TARGET: list[str] = []
-
-
-def show_by(target: str) -> None:
-    """Name the function that makes HTML of a value, as ``"module:function"``; it may return ``None``."""
-    _TARGET[:] = [target]
+SHOWN_BY = "joulemap.report.renderers.notebook:html_of"
+"""Takes a value, and returns its HTML; ``None`` where it cannot be made."""
 
 
 class ShownInNotebooks:
@@ -24,7 +20,5 @@ class ShownInNotebooks:
 
     def _repr_html_(self) -> str | None:
         """Return the value as HTML, in the form that Jupyter and its kin ask for."""
-        if not _TARGET:
-            return None
-        html_of: Callable[[object], str | None] = pkgutil.resolve_name(_TARGET[0])
+        html_of: Callable[[object], str | None] = pkgutil.resolve_name(SHOWN_BY)
         return html_of(self)

@@ -23,6 +23,18 @@ def figure(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def joules(value_j: float) -> str:
+    """Return an energy with its unit, short enough for the end of a bar.
+
+    >>> joules(0.312), joules(1_212_629.0)
+    ('0.312 J', '1.21 MJ')
+    """
+    for size, unit in ((1e6, "MJ"), (1e4, "kJ")):
+        if value_j >= size:
+            return f"{figure(value_j / (1e6 if unit == 'MJ' else 1e3))} {unit}"
+    return f"{figure(value_j)} J"
+
+
 def span(low: float | None, high: float | None) -> str:
     """Return an interval; ``–`` where none is known.
 

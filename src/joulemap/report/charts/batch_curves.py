@@ -14,6 +14,7 @@ from joulemap.study.figures.theme import (
     INK,
     NARROWEST_TWO_COLUMNS_PX,
     SERIES,
+    SHORT_NUMBER,
     Chart,
     batch_axis,
     finished,
@@ -29,6 +30,8 @@ _PANELS = (
     ("power_w", "Power of all GPUs (W)", 1.0),
 )
 _AXIS_PX, _HEIGHT_PX = 48, 150
+_WORTH = 1.05
+"""Ratio from which a fall of the energy is told."""
 
 
 def batch_curves_chart(curves: Sequence[Curve], width_px: int, *, run_id: str | None = None) -> Chart:
@@ -80,7 +83,12 @@ def _panel(
     shape = alt.Shape("curve:N", scale=alt.Scale(domain=names), legend=legend) if many else alt.ShapeValue("circle")
     base = alt.Chart(own).encode(
         x=alt.X("batch_size:Q", **batch_axis(own["batch_size"], "Requests running together")),
-        y=alt.Y("value:Q", scale=alt.Scale(zero=True, nice=5), axis=alt.Axis(tickCount=5, format="~s"), title=None),
+        y=alt.Y(
+            "value:Q",
+            scale=alt.Scale(zero=True, nice=5),
+            axis=alt.Axis(tickCount=5, labelExpr=SHORT_NUMBER),
+            title=None,
+        ),
     )
     layers = [
         base.mark_line(strokeWidth=2).encode(color=colour, detail="curve:N"),
@@ -104,7 +112,7 @@ def _finding(curves: Sequence[Curve]) -> str:
     where = f" of {curve.label}" if len(curves) > 1 else ""
     small = min((row for c, row in rows if c is curve), key=lambda row: row["batch_size"])
     ratio = small["energy_per_output_j"] / least["energy_per_output_j"]
-    falls = f", {times(ratio)} less than at {figure(small['batch_size'])}" if small is not least else ""
+    falls = f", {times(ratio)} less than at {figure(small['batch_size'])}" if ratio > _WORTH else ""
     return (
         f"The least energy{where} is {figure(least['energy_per_output_j'])} J/{curve.output_unit}, at "
         f"{figure(least['batch_size'])} requests together{falls}"

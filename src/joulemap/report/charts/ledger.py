@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from joulemap.diagnose.diagnosis import Diagnosis, Part
-from joulemap.report.numbers import figure, plain, times
+from joulemap.report.numbers import figure, joules, plain, times
 from joulemap.study.figures.theme import (
     BLUE,
     GREEN,
@@ -123,7 +123,7 @@ def _rows(name: str, diagnosis: Diagnosis, position: int, longest: float) -> lis
                 "joules": part.joules_per_output,
                 "share": f"{share:.0%}",
                 "wide": part.joules_per_output > _LABELLED * longest,
-                "total": f"{figure(total)} J" if part is parts[-1] else "",
+                "total": joules(total) if part is parts[-1] else "",
                 "basis": part.basis.value,
             }
         )
@@ -140,7 +140,7 @@ def _rows(name: str, diagnosis: Diagnosis, position: int, longest: float) -> lis
             "joules": ideal,
             "share": "",
             "wide": False,
-            "total": f"{figure(ideal)} J",
+            "total": joules(ideal),
             "basis": "modelled",
         }
     )

@@ -13,6 +13,7 @@ from joulemap.study.figures.theme import (
     NARROWEST_TWO_COLUMNS_PX,
     ORANGE,
     PINK,
+    SHORT_NUMBER,
     SKY,
     Chart,
     finished,
@@ -27,6 +28,7 @@ _PANELS = {
     "activity": "GPU activity",
 }
 _COLOURS = [BLUE, ORANGE, GREEN, PINK, SKY]
+_SHARE = "format(datum.value, '~%')"
 _HEIGHT_PX = 74
 _LEGEND_FROM = 2
 _AXIS_PX = 52
@@ -68,7 +70,7 @@ def _panel(timeline: RunTimeline, panel: str, width_px: int, *, with_axis: bool)
         "value:Q",
         title=None,
         scale=alt.Scale(zero=True, nice=3),
-        axis=alt.Axis(tickCount=3, format="%" if share else "~s", minExtent=34, maxExtent=34),
+        axis=alt.Axis(tickCount=3, labelExpr=_SHARE if share else SHORT_NUMBER, minExtent=34, maxExtent=34),
     )
     columns = 1 if width_px + _AXIS_PX < NARROWEST_TWO_COLUMNS_PX else 3
     legend = alt.Legend(title=None, orient="top", offset=2, columns=columns) if len(names) >= _LEGEND_FROM else None

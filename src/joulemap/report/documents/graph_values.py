@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from joulemap.diagnose.diagnosis import Diagnosis
 from joulemap.records import Quantity, Run
-from joulemap.report.numbers import figure, quantity_cells
+from joulemap.report.numbers import figure, joules, quantity_cells
 from joulemap.units import MS_PER_S
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def graph_values(diagnosis: Diagnosis, run: Run | None) -> dict[str, NodeValue]:
         values["compute_volume"] = NodeValue(text=f"{figure(q.value)} tok.", basis=q.basis)
     if (q := latents.get("batch_size")) is not None:
         values["batch_size"] = NodeValue(text=_batch(q, latents.get("batch_ceiling")), basis=q.basis)
-    total = f"{figure(diagnosis.total_j_per_output)} J"
+    total = joules(diagnosis.total_j_per_output)
     values["energy"] = NodeValue(text=total, basis=diagnosis.total_basis)
     return values if run is None else values | _of_run(run)
 

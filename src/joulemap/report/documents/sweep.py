@@ -119,19 +119,21 @@ def _predicted(payload: SweepPayload) -> Iterator[Section]:
 def _runs(payload: SweepPayload) -> Section:
     rows = payload.rows
     columns = [name for name in CURVE_COLUMNS if any(row[name] is not None for _, row in rows)]
+    several = len(payload.curves) > 1
+    names = ("curve", "run") if several else ("run",)
     units = {c.output_unit for c in payload.curves}
     unit = units.pop() if len(units) == 1 else "output"
     headings = [f"{quantity_words(name)} ({unit_of(name, unit)})" for name in columns]
     cells = [
         (
-            curve.label,
+            *([curve.label] if several else []),
             row["run_id"],
             *(figure(row[name]) for name in columns),
             _bound(payload.diagnoses, row),
         )
         for curve, row in rows
     ]
-    table = Table(title="", columns=("curve", "run", *headings, "bound by"), rows=tuple(cells), left=2)
+    table = Table(title="", columns=(*names, *headings, "bound by"), rows=tuple(cells), left=len(names))
     missing = [row["run_id"] for _, row in rows if row["run_id"] not in payload.diagnoses]
     notes = (Notes(texts=(f"No energy per output: {', '.join(missing)}",)),) if missing else ()
     return Section(name="runs", heading="Every run", blocks=(table, *notes))

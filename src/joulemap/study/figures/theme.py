@@ -116,15 +116,16 @@ def log_axis(values: Iterable[float], title: str, **axis: Any) -> dict[str, Any]
     ticks = [s * 10.0**n for n in exponents if n % every == 0 for s in steps]
     return {
         "scale": alt.Scale(type="log", domain=[float(f"{end:.3g}") for end in (low, high)], nice=False),
-        "axis": alt.Axis(values=[t for t in ticks if low <= t <= high], labelExpr=_SHORT_NUMBER, **axis),
+        "axis": alt.Axis(values=[t for t in ticks if low <= t <= high], labelExpr=SHORT_NUMBER, **axis),
         "title": f"{title}, log scale",
     }
 
 
-_SHORT_NUMBER = (
+SHORT_NUMBER = (
     "datum.value >= 1e6 ? format(datum.value / 1e6, '~g') + 'M' : "
     "datum.value >= 1e4 ? format(datum.value / 1e3, '~g') + 'k' : format(datum.value, ',~g')"
 )
+"""Axis labels of numbers of any size: 1,000, 20k, 0.25."""
 SIGNED_PERCENT = "datum.value == 0 ? '0%' : format(datum.value, '+.0%')"
 """Axis labels of relative changes."""
 
