@@ -40,8 +40,10 @@ async function draw(place) {
   if (!spec || !place.isConnected) return;
   if (spec.description) place.setAttribute("aria-label", spec.description);
   await embed(place, JSON.parse(inPageColours(JSON.stringify(spec))), {
-    actions: false, ast: true, config: { aria: false }, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true },
+    actions: false, ast: true, renderer: "svg", defaultStyle: false, tooltip: { disableDefaultStyle: true },
   });
+  // The description speaks for the whole chart; a label for each mark would only be in the way.
+  place.querySelector("svg").setAttribute("aria-hidden", "true");
 }
 
 const seen = new IntersectionObserver((entries) => {
