@@ -25,7 +25,7 @@ CITED: list[GpuModel | Task | Engine | Server | Facility] = [
 
 DATA_TABLES = (
     "backbones", "vision", "audio", "models", "vaes", "text_encoders", "gpus", "tasks", "engines", "servers",
-    "facilities", "precisions", "quantizations", "families", "classes", "cpus",
+    "facilities", "precisions", "quantizations", "families", "classes", "cpus", "relative_costs",
 )  # fmt: skip
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
+from joulemap.catalog.tables import read_tables
 from joulemap.diagnose.diagnosis import Diagnosis, Part
 from joulemap.records import Basis
 
@@ -29,8 +28,7 @@ class TokenWeights:
 @cache
 def assumed_weights() -> TokenWeights:
     """Return the catalog's weights, which fit no server in particular."""
-    file = resources.files("joulemap.catalog") / "data" / "attribution.toml"
-    told = tomllib.loads(file.read_text(encoding="utf-8"))["relative_cost"]
+    told = read_tables("attribution")["relative_costs"]["token"]
     return TokenWeights(
         prompt_weight=float(told["prompt_token"]),
         output_weight=1.0,
