@@ -124,8 +124,8 @@ FORMULAS = [
     ),
     Formula(
         step_time.mixed_step_share,
-        {"prompts_per_step": (0.0, 50.0), "spreading": (0.0, 2.0)},
-        rising=("prompts_per_step", "spreading"),
+        {"prompts_per_step": (0.0, 50.0), "spreading": (0.0, 2.0), "most": (0.1, 1.0)},
+        rising=("prompts_per_step", "spreading", "most"),
     ),
     Formula(step_time.median_of_mixture, {"share": (0.0, 1.0), "width": (0.05, 1.0)}, rising=("share",)),
     *(
@@ -140,6 +140,12 @@ FORMULAS = [
             communication.all_to_all_time,
             communication.ring_exchange_time,
         )
+    ),
+    Formula(
+        host.longer_prompt_share,
+        {"mean_tokens": TOKENS, "sigma": (0.2, 2.0), "limit": TOKENS},
+        rising=("mean_tokens",),
+        falling=("limit",),
     ),
     Formula(host.switched_on, {"value": TOKENS, "threshold": TOKENS}, rising=("value",), fixed={"steepness": 4.0}),
     Formula(

@@ -98,8 +98,20 @@ def test_overlap_lies_between_maximum_and_sum() -> None:
 def test_a_step_without_prompts_is_plain_and_with_many_is_mixed() -> None:
     assert step_time.mixed_step_share(0.0, 0.5) == 0.0
     assert step_time.mixed_step_share(100.0, 0.5) == pytest.approx(1.0)
+    # At most a third of the steps, however many prompts: 0.3 (1 − e^(−0.9 · 0.5 / 0.3)) = 0.3 · 0.777.
+    assert step_time.mixed_step_share(0.5, 0.9, 0.3) == pytest.approx(0.2331, abs=1e-4)
+    assert step_time.mixed_step_share(100.0, 0.9, 0.3) == pytest.approx(0.3)
     assert step_time.median_of_mixture(0.0, 0.15) < 0.01
     assert step_time.median_of_mixture(1.0, 0.15) > 0.99
+
+
+def test_half_of_the_prompts_are_longer_than_the_median_and_few_than_many_times_it() -> None:
+    median = 240.0 * np.exp(-0.5 * 1.6**2)
+    assert host.longer_prompt_share(240.0, 1.6, median) == pytest.approx(0.5)
+    # One standard deviation above: 0.1587 of a normal distribution.
+    assert host.longer_prompt_share(240.0, 1.6, median * np.exp(1.6)) == pytest.approx(0.1587, abs=0.01)
+    assert host.longer_prompt_share(240.0, 1.6, 1.0) > 0.9
+    assert host.longer_prompt_share(240.0, 0.2, 2400.0) < 1e-6
 
 
 def test_one_gpu_does_not_communicate() -> None:

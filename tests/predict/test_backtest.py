@@ -45,11 +45,12 @@ def whole_study(study_frame: pl.DataFrame) -> Backtest:
 def test_the_quoted_accuracy_holds_on_the_whole_study(whole_study: Backtest) -> None:
     """What docs/model.md quotes, with a little room: a change that loses it must be seen."""
     limits = {
-        ("text", "energy_per_output_j"): (8.0, 25.0),
+        ("text", "energy_per_output_j"): (8.5, 25.0),
+        ("text", "itl_median_s"): (8.8, 30.0),
         ("language (all)", "energy_per_output_j"): (9.0, 30.0),
-        ("language (all)", "power_w"): (8.2, 25.0),
-        ("diffusion video", "energy_per_output_j"): (6.0, 13.0),
-        ("diffusion image", "energy_per_output_j"): (14.0, 31.0),
+        ("language (all)", "power_w"): (8.6, 23.5),
+        ("diffusion video", "energy_per_output_j"): (4.0, 12.0),
+        ("diffusion image", "energy_per_output_j"): (11.0, 30.0),
     }
     for (split, quantity), (median, ninetieth) in limits.items():
         score = found(whole_study.splits, split, quantity)

@@ -26,6 +26,10 @@ def one(**changes: Any) -> dict[str, Any]:
     return predict_many(pl.DataFrame([CHAT | changes])).row(0, named=True)
 
 
+def frame_of(*changes: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame([CHAT | c for c in changes])
+
+
 def test_intervals_contain_the_value_and_identities_hold() -> None:
     row = one()
     for name in OUTCOMES["language"]:
@@ -203,3 +207,48 @@ def test_measured_runs_are_modelled_in_the_precision_they_were_served_in() -> No
 def test_runs_in_a_precision_that_is_not_known_are_left_out() -> None:
     runs = pl.DataFrame([CHAT | {"task": "gpqa", "weight_precision": "posit8"}])
     assert modelled_forms(runs) == []
+
+
+def test_sorting_logits_costs_more_the_larger_the_batch() -> None:
+    batches = [1.0, 32.0, 256.0]
+    frames = {
+        sampler: frame_of(*({"batch_size": b, "sampler": sampler} for b in batches))
+        for sampler in ("sorted", "plain")
+    }
+    steps = {name: predict_many(frame)["itl_median_s"].to_numpy() for name, frame in frames.items()}
+    ratio = steps["sorted"] / steps["plain"]
+    assert ratio[0] < 1.02
+    assert np.all(np.diff(ratio) > 0)
+
+
+def test_outside_the_studys_tasks_nothing_is_sorted_no_host_is_narrow_and_intervals_are_wider() -> None:
+    frame = frame_of(
+        {
+            "gpu_model": "B200",
+            "num_gpus": 1,
+            "batch_size": 32.0,
+            "mean_output_tokens": 5000.0,
+            "mean_input_tokens": 200.0,
+        }
+    )
+    elsewhere, study = predict_many(frame), predict_many(frame.with_columns(pl.lit("gpqa").alias("task")))
+    assert study["itl_median_s"][0] > 0.03 > elsewhere["itl_median_s"][0]
+    plain = predict_many(frame.with_columns(pl.lit("plain").alias("sampler")))
+    assert elsewhere["itl_median_s"][0] == plain["itl_median_s"][0]
+    widths = [np.log(t["power_w_high"][0] / t["power_w"][0]) for t in (elsewhere, study)]
+    assert widths[0] > widths[1]
+
+
+def test_steps_beyond_the_captured_graphs_are_launched_one_kernel_after_the_other() -> None:
+    small = {"model_id": "Qwen/Qwen3-8B", "num_gpus": 1, "sampler": "plain"}
+    curve = predict_many(frame_of(*(small | {"batch_size": b} for b in (400.0, 500.0, 600.0))))
+    steps = curve["itl_median_s"].to_numpy()
+    assert np.all(np.diff(steps) > 0)
+    launch = decompose(frame_of(*(small | {"batch_size": b} for b in (400.0, 500.0, 600.0))))["step_launch_s"]
+    assert launch[1] == pytest.approx(launch[0], rel=0.2)
+    assert launch[2] > launch[0]
+
+
+def test_an_unknown_sampler_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="sampler"):
+        predict_many(frame_of({"sampler": "sortd"}))

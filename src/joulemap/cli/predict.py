@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -81,6 +81,7 @@ def predict_configuration(
     work: Work | None = None,
     given: Annotated[list[str] | None, Parameter(name="--given", negative="")] = None,
     sweep: str | None = None,
+    sampler: Literal["sorted", "plain"] | None = None,
     calibration: Path | None = None,
     common: Common | None = None,
 ) -> None:
@@ -92,13 +93,15 @@ def predict_configuration(
         given: Correct the prediction by measured runs of the store that this selector names, such as
             model=Qwen/Qwen3-32B,gpu=H100; may be given again.
         sweep: Predict a curve, for example batch=8..512 (doubling) or gpus=1,2,4.
+        sampler: Whether tokens are sampled from sorted logits (top-p or top-k, as in the study) or plainly; as in
+            the study if a task of its is named, else plain.
         calibration: Coefficients from joulemap calibrate; the shipped ones if not given.
         common: Store and output.
     """
     options, asked = common or Common(), work or Work()
     runs = _given(given or [], options) if given else None
     points = [(system, asked)] if sweep is None else _swept(system, asked, sweep)
-    estimates = [_estimate(s, w, runs, calibration) for s, w in points]
+    estimates = [_estimate(s, w, runs, calibration, sampler) for s, w in points]
     if options.json:
         print_json([e.to_json() for e in estimates] if sweep else estimates[0].to_json())
     elif sweep:
@@ -109,7 +112,13 @@ def predict_configuration(
         note(f"warning: {text}")
 
 
-def _estimate(system: System, work: Work, runs: pl.DataFrame | None, calibration: Path | None) -> Estimate:
+def _estimate(
+    system: System,
+    work: Work,
+    runs: pl.DataFrame | None,
+    calibration: Path | None,
+    sampler: Literal["sorted", "plain"] | None,
+) -> Estimate:
     from joulemap.predict.calibration import Calibration
     from joulemap.predict.single import predict
 
@@ -122,6 +131,7 @@ def _estimate(system: System, work: Work, runs: pl.DataFrame | None, calibration
         calibration=None if calibration is None else Calibration.load(calibration),
         given=runs,
         models=models,
+        sampler=sampler,
     )
 
 

@@ -20,8 +20,9 @@ from joulemap.predict.diffusion import DiffusionTerms
 from joulemap.predict.forms import FormName, FormRows, Models, form_of, form_rows, layout
 from joulemap.predict.frames import Index
 from joulemap.predict.intervals import DIFFERENT_GPU, SAME_GENERATION
-from joulemap.predict.language import HELD_TOKENS, LanguageTerms, prompt_tokens
+from joulemap.predict.language import LanguageTerms
 from joulemap.predict.language_rows import LanguageRows
+from joulemap.predict.language_volume import HELD_TOKENS, prompt_tokens
 from joulemap.predict.served import known_precision
 
 Terms = LanguageTerms | DiffusionTerms

@@ -10,7 +10,7 @@ SMALLEST_S = 1e-12
 """Keeps a power of a zero time finite; far below any real one."""
 
 
-def overlapped(first: FloatOrArray, second: FloatOrArray, sharpness: float) -> FloatOrArray:
+def overlapped(first: FloatOrArray, second: FloatOrArray, sharpness: FloatOrArray) -> FloatOrArray:
     """Return the time of two activities that partly overlap: ``(a^q + b^q)^(1/q)``.
 
     Never below the longer of the two, and above it by at most ``2^(1/q)``.
@@ -81,19 +81,22 @@ def sampling_time(
     return batch * vocabulary * per_element + batch * per_sequence
 
 
-def mixed_step_share(prompts_per_step: FloatOrArray, spreading: FloatOrArray) -> FloatOrArray:
-    """Return the share of steps that carry a prompt beside the running sequences: ``1 − exp(−c · r)``.
+def mixed_step_share(
+    prompts_per_step: FloatOrArray, spreading: FloatOrArray, most: FloatOrArray = 1.0
+) -> FloatOrArray:
+    """Return the share of steps that carry a prompt beside the running sequences: ``m (1 − exp(−c · r / m))``.
 
     Args:
         prompts_per_step: r, mean prompts that start in one step.
         spreading: c; 1 for independent arrivals, below 1 where several prompts share a step.
+        most: m, share of steps that even many prompts do not exceed: those that wait are read together.
 
     Valid for a steady state. Reference: Poisson arrivals; chunked prefill in Agrawal et al. 2024, arXiv 2403.02310.
 
     >>> float(mixed_step_share(0.0, 1.0))
     0.0
     """
-    return -np.expm1(-spreading * prompts_per_step)
+    return -most * np.expm1(-spreading * prompts_per_step / most)
 
 
 def median_of_mixture(share: FloatOrArray, width: FloatOrArray) -> FloatOrArray:

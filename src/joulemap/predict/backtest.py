@@ -163,14 +163,13 @@ def _test(
 ) -> _Tested:
     rows = form_rows(form, runs, catalog, models, layout(form, tuple(sorted(set(runs["gpu_model"])))))
     measured = measured_logs(form, runs)
+    (kin,) = kinship([runs], {i: models[i].backbone for i in set(runs["model_id"])})
     if protocol == "gpu":
         # A factor for a GPU model without runs stays at its prior; the shared column is what a new GPU gets.
-        predicted = _other_gpu_logs(form, runs, measured, groups, catalog, models)
+        predicted = _other_gpu_logs(form, runs, measured, groups, kin.backbone, catalog, models)
     else:
-        start = fit_form(rows, measured).vector
-        predicted = held_out_logs(rows, measured, groups, start)
-    backbones = {i: models[i].backbone for i in set(runs["model_id"])}
-    (kin,) = kinship([runs], backbones)
+        start = fit_form(rows, measured, kin.backbone).vector
+        predicted = held_out_logs(rows, measured, groups, kin.backbone, start)
     said, seen = with_energy(form, predicted), with_energy(form, measured)
     tested = np.arange(runs.height)
     points = np.empty(0, dtype=np.intp)
@@ -194,14 +193,20 @@ def _test(
 
 
 def _other_gpu_logs(
-    form: FormName, runs: pl.DataFrame, measured: Floats, groups: Index, catalog: Catalog, models: Models
+    form: FormName,
+    runs: pl.DataFrame,
+    measured: Floats,
+    groups: Index,
+    backbones: Index,
+    catalog: Catalog,
+    models: Models,
 ) -> Floats:
     predicted = np.empty_like(measured)
     for group in np.unique(groups):
         out, kept = np.flatnonzero(groups == group), np.flatnonzero(groups != group)
         gpus = tuple(sorted(set(runs["gpu_model"].gather(kept))))
         rows = form_rows(form, runs, catalog, models, layout(form, gpus))
-        fitted = fit_form(rows.take(kept), measured[:, kept])
+        fitted = fit_form(rows.take(kept), measured[:, kept], backbones[kept])
         predicted[:, out] = rows.take(out).logs(fitted.vector)
     return predicted
 

@@ -39,6 +39,8 @@ FEWEST_RUNS = 30
 """Runs of a form below which its coefficients are not fitted."""
 FEWEST_BACKBONES = 4
 """Backbones below which nothing can be learnt from holding one out."""
+HELD_TOLERANCE = 1e-3
+"""Fits without a group begin at the one with it, and are near their end after a few steps."""
 FILE_FORMAT = "joulemap calibration"
 DIGITS = 6
 
@@ -152,14 +154,50 @@ def usable_runs(frame: pl.DataFrame, form: FormName, catalog: Catalog, models: M
     return kept
 
 
-def fit_form(rows: FormRows, measured: Floats, *, start: Floats | None = None, limit: int = 40) -> Fit:
-    """Fit one form's vector on rows with measured logarithms, shape (quantities, rows)."""
+def fit_form(
+    rows: FormRows,
+    measured: Floats,
+    backbones: Index,
+    *,
+    start: Floats | None = None,
+    limit: int = 40,
+    tolerance: float = 1e-8,
+) -> Fit:
+    """Fit one form's vector.
+
+    Args:
+        rows: Configurations.
+        measured: Measured logarithms, shape (quantities, rows).
+        backbones: Each row's backbone, whose rows err alike: see :func:`balanced_weights`.
+        start: Where to begin.
+        limit: Most evaluations of the Jacobian.
+        tolerance: Relative fall of the cost at which to stop.
+    """
     coefficients = rows.coefficients
+    noise = NOISE / np.tile(balanced_weights(backbones), len(measured) + 1)
 
     def residuals(vector: Floats) -> Floats:
-        return weighted_residuals(rows.form, rows.logs(vector), measured, NOISE)
+        return weighted_residuals(rows.form, rows.logs(vector), measured, noise)
 
-    return fit_vector(residuals, coefficients.prior_mean, coefficients.prior_spread, start=start, limit=limit)
+    return fit_vector(
+        residuals,
+        coefficients.prior_mean,
+        coefficients.prior_spread,
+        start=start,
+        limit=limit,
+        tolerance=tolerance,
+    )
+
+
+def balanced_weights(backbones: Index) -> Floats:
+    """Return a factor for each row's residuals, so that a backbone's weight grows with the root of its rows.
+
+    Halfway between rows that count alike, as if they erred independently, and backbones that count alike, as if
+    their rows erred as one. The mean square is 1.
+    """
+    rows = np.bincount(backbones)[backbones]
+    weights = rows**-0.25
+    return np.asarray(weights / np.sqrt(np.mean(weights**2)))
 
 
 def with_energy(form: FormName, logs: Floats) -> dict[str, Floats]:
@@ -168,12 +206,16 @@ def with_energy(form: FormName, logs: Floats) -> dict[str, Floats]:
     return named | {ENERGY: named["power_w"] - named["output_throughput_per_s"]}
 
 
-def held_out_logs(rows: FormRows, measured: Floats, groups: Index, start: Floats, limit: int = 12) -> Floats:
+def held_out_logs(
+    rows: FormRows, measured: Floats, groups: Index, backbones: Index, start: Floats, limit: int = 12
+) -> Floats:
     """Return predicted logarithms of each row from a fit without its group, shape (quantities, rows)."""
     predicted = np.empty_like(measured)
     for group in np.unique(groups):
         out, kept = np.flatnonzero(groups == group), np.flatnonzero(groups != group)
-        fitted = fit_form(rows.take(kept), measured[:, kept], start=start, limit=limit)
+        fitted = fit_form(
+            rows.take(kept), measured[:, kept], backbones[kept], start=start, limit=limit, tolerance=HELD_TOLERANCE
+        )
         predicted[:, out] = rows.take(out).logs(fitted.vector)
     return predicted
 
@@ -196,11 +238,11 @@ def _calibrate_form(form: FormName, runs: pl.DataFrame, catalog: Catalog, models
     gpus = tuple(sorted(set(runs["gpu_model"])))
     rows = form_rows(form, runs, catalog, models, layout(form, gpus))
     measured = measured_logs(form, runs)
-    fitted = fit_form(rows, measured)
     backbones = {i: models[i].backbone for i in set(runs["model_id"])}
     _, groups = coded(runs["model_id"].replace_strict(backbones, return_dtype=pl.String))
+    fitted = fit_form(rows, measured, groups)
     if len(np.unique(groups)) >= FEWEST_BACKBONES:
-        predicted = held_out_logs(rows, measured, groups, fitted.vector)
+        predicted = held_out_logs(rows, measured, groups, groups, fitted.vector)
     else:
         predicted = rows.logs(fitted.vector)
     kernels, factors, few = error_model(form, runs, backbones, predicted, measured)

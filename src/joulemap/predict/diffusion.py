@@ -11,7 +11,9 @@ from joulemap.physics import diffusion as physics
 from joulemap.physics.arrays import FloatOrArray, Floats
 from joulemap.physics.compute_volume import BF16_BYTES
 from joulemap.predict.diffusion_rows import DiffusionRows
-from joulemap.predict.language import PARTS, STEP_OVERLAP, TDP_HEADROOM, Values
+from joulemap.predict.language import PARTS, TDP_HEADROOM
+from joulemap.predict.language_prompts import STEP_OVERLAP
+from joulemap.predict.language_volume import Values
 
 TEXT_EFFICIENCY = 0.5
 """Share of peak that text encoders reach."""

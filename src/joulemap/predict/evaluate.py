@@ -31,6 +31,7 @@ from joulemap.predict.intervals import (
     BEYOND_CEILING,
     DIFFERENT_GPU,
     EVERYTHING,
+    OTHER_SYSTEM,
     SAME_GENERATION,
     factors_of,
     kinds,
@@ -257,6 +258,9 @@ def _half_widths(
     low, high = fitted.batches
     outside = np.maximum(np.log(np.maximum(batch, 1e-9) / high), 0.0) + np.maximum(np.log(low / batch), 0.0)
     extra = np.hypot(np.hypot(extra, BEYOND_BATCHES * outside), np.where(beyond, BEYOND_CEILING, 0.0))
+    elsewhere = np.zeros(len(rows))
+    if isinstance(rows.rows, LanguageRows):
+        elsewhere = np.where(rows.rows.task_index < 0, OTHER_SYSTEM, 0.0)
     widths = {}
     for name, kernel in fitted.kernels.items():
         informed = deviations[name] < INFORMED * kernel.prior_deviation
@@ -265,7 +269,8 @@ def _half_widths(
             few = fitted.factors_few[name]
             usable = few if np.isfinite(few[EVERYTHING]) else fitted.factors[name]
             factor = np.where(informed, factors_of(levels, usable), factor)
-        widths[name] = factor * np.hypot(deviations[name], extra)
+        unknown = np.hypot(extra, np.where(informed, 0.0, elsewhere))
+        widths[name] = factor * np.hypot(deviations[name], unknown)
     return widths
 
 

@@ -31,6 +31,7 @@ def fit_vector(
     *,
     start: Floats | None = None,
     limit: int = 40,
+    tolerance: float = 1e-8,
 ) -> Fit:
     """Fit a vector by soft-L1 least squares with normal priors.
 
@@ -40,6 +41,7 @@ def fit_vector(
         spread: Prior standard deviations.
         start: Where to begin; the prior mean if ``None``.
         limit: Most evaluations of the Jacobian.
+        tolerance: Relative fall of the cost at which to stop.
     """
     from scipy.optimize import least_squares  # slow to import, and prediction has no use for it
 
@@ -49,7 +51,9 @@ def fit_vector(
         softened = np.sign(plain) * np.sqrt(2.0 * (np.sqrt(1.0 + plain**2) - 1.0))
         return np.concatenate([softened, (vector - mean) / spread])
 
-    found = least_squares(objective, mean if start is None else start, x_scale=spread, max_nfev=limit)
+    found = least_squares(
+        objective, mean if start is None else start, x_scale=spread, max_nfev=limit, ftol=tolerance
+    )
     jacobian: Floats = np.asarray(found.jac, dtype=np.float64)
     information = jacobian.T @ jacobian
     return Fit(

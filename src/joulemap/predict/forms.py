@@ -101,7 +101,7 @@ def measured_logs(form: FormName, frame: pl.DataFrame) -> Floats:
     return np.log(np.where(values > 0, values, np.nan))
 
 
-def weighted_residuals(form: FormName, predicted: Floats, measured: Floats, noise: float) -> Floats:
+def weighted_residuals(form: FormName, predicted: Floats, measured: Floats, noise: Floats) -> Floats:
     """Return residuals in units of noise: each quantity's, and energy's as power minus throughput."""
     errors = predicted - measured
     names = QUANTITIES[form]

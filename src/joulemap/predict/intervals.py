@@ -25,6 +25,9 @@ DIFFERENT_GPU = 0.32
 """Deviation (logarithm) added for a GPU model without runs: of calibrating on H100 and testing on B200."""
 SAME_GENERATION = 0.10
 """The same where the calibration has a GPU of its generation."""
+OTHER_SYSTEM = 0.12
+"""The same for a language model outside the study's tasks: another host, engine version or sampler. Independent
+teams' measurements of one model, GPU and batch differ from the study's by 5–20 %."""
 UNSEEN_KIND = 1.3
 """Widening where the finest kind (such as a precision) has too few runs for a quantile of its own."""
 BEYOND_CEILING = 0.25

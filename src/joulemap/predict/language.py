@@ -8,31 +8,31 @@ import numpy as np
 
 from joulemap.physics import communication, compute_volume, host, memory, power, step_time
 from joulemap.physics.arrays import FloatOrArray, Floats
-from joulemap.predict.language_form import TASK_INPUT_TOKENS
-from joulemap.predict.language_rows import INPUT_TOKENS_DEFAULT, LanguageRows
+from joulemap.predict.language_prompts import PARALLEL_LOAD, STEP_OVERLAP, MixedSteps, mixed_steps
+from joulemap.predict.language_rows import LanguageRows
+from joulemap.predict.language_volume import (
+    HELD_TOKENS,
+    Values,
+    Volume,
+    context_tokens,
+    language_volume,
+    prompt_tokens,
+    sequence_cache_bytes,
+)
 
-Values = dict[str, Floats]
-
-MATRIX_OVERLAP = 2.5
-"""Sharpness of the overlap of weight traffic and arithmetic in one product."""
 ATTENTION_OVERLAP = 2.0
-STEP_OVERLAP = 4.0
-"""Sharpness where one activity hides behind a longer one: host launches behind GPU work."""
 PREPROCESS_OVERLAP = 3.0
 ATTENTION_EFFICIENCY = 0.40
 """Share of peak that attention's products reach in decode."""
-VISION_EFFICIENCY = 0.30
 STATE_BANDWIDTH = 0.70
-GRAPH_CEILING = 640.0
-"""Ceiling above which steps are launched without CUDA graphs: vLLM captures batches up to 512."""
-GRAPH_STEEPNESS = 12.0
+PLAIN_SAMPLING = 0.3
+"""Time for each sequence without sorting, relative to that with it. Assumed: the study always sorted; an engine's
+scheduler and output handling take about 10 µs a sequence."""
 NARROW_STEEPNESS = 6.0
 LONG_REPLY_TOKENS = 3200.0
 NARROW_BATCH = 11.0
 FP4_ARITHMETIC = 1.6
 """4-bit experts with 8-bit activations on GPUs that multiply them natively, relative to 16-bit arithmetic."""
-PARALLEL_LOAD = 2.0
-"""All-reduces per layer: after the mixer and after the feed-forward part."""
 TDP_HEADROOM = 0.97
 """Highest mean power relative to the limit."""
 RESERVE_BYTES = 3.0e9
@@ -70,32 +70,6 @@ class LanguageTerms:
     """Time that one prompt takes beyond a plain step."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Volume:
-    dense_bytes: Floats
-    expert_bytes: Floats
-    dense_flops: Floats
-    expert_flops: Floats
-    padding_flops: Floats
-    kv_bytes: Floats
-    state_bytes: Floats
-    attention_flops: Floats
-    active_params: Floats
-    width: Floats
-
-
-HELD_TOKENS: Values = {name: np.array([tokens]) for name, tokens, _ in TASK_INPUT_TOKENS.values()}
-"""Prompt lengths read off the KV capacity: what memory holds. The fitted ones are what prompts cost in time."""
-
-
-def prompt_tokens(rows: LanguageRows, c: Values) -> Floats:
-    """Return the mean prompt length: as given, else the task's, else a default."""
-    by_task = [np.broadcast_to(c[name], len(rows)) for name, _, _ in TASK_INPUT_TOKENS.values()]
-    choices = np.vstack([*by_task, np.full(len(rows), INPUT_TOKENS_DEFAULT)])
-    known = choices[rows.task_index, np.arange(len(rows))]
-    return np.where(np.isnan(rows.input_tokens), known, rows.input_tokens)
-
-
 def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
     """Return time, throughput, power and their parts of each configuration at its batch.
 
@@ -103,40 +77,23 @@ def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
         rows: The configurations.
         c: Coefficients by name, each of the rows' length or of length 1.
     """
-    s = rows.shape
     inputs = prompt_tokens(rows, c)
-    context = compute_volume.mean_context_tokens(inputs, rows.output_tokens, rows.spread)
-    volume = _volume(rows, c, context)
+    volume = language_volume(rows, c, context_tokens(rows, c, inputs))
     held = prompt_tokens(rows, HELD_TOKENS)
     held_context = compute_volume.mean_context_tokens(held, rows.output_tokens, rows.spread)
     decode = _decode_times(rows, c, volume)
     plain = sum(decode.values(), start=np.zeros(len(rows)))
-    prompts = rows.batch / rows.output_tokens
-    eager = (
-        s["attention_layers"] * c["eager_dense"]
-        + s["moe_layers"] * c["eager_experts"]
-        + s["recurrent_layers"] * c["eager_recurrent"]
-    ) * (1.0 + c["eager_parallel"] * np.log2(rows.gpus))
-    without_graphs = host.switched_on(rows.ceiling, GRAPH_CEILING, GRAPH_STEEPNESS)
-    stretched = step_time.overlapped(plain, without_graphs * eager, STEP_OVERLAP)
-    mixed = step_time.mixed_step_share(prompts, c["prompt_spreading"])
-    replicated = np.where(rows.replicas > 1, rows.replicas * c["replica_prefill"], 1.0)
-    extra = (step_time.overlapped(stretched, eager, STEP_OVERLAP) - stretched) * replicated
-    prompt = _prompt_time(rows, c, volume, inputs)
-    reading = prompts * prompt * replicated
-    busy = stretched + reading + mixed * extra
-    leaning = step_time.median_of_mixture(mixed, c["median_width"])
-    median = stretched + leaning * (prompts * prompt / np.maximum(mixed, 0.02) + extra)
+    steps = mixed_steps(rows, c, volume, inputs, plain)
+    busy = steps.plain_s + steps.reading_s + steps.added_s
     narrow = _narrow_host(rows, c)
     mean_step = step_time.overlapped(busy, narrow, STEP_OVERLAP)
-    median = step_time.overlapped(median, narrow, STEP_OVERLAP)
+    median = step_time.overlapped(steps.median_s, narrow, STEP_OVERLAP)
     pixels = np.where(
         rows.pixels == 1, c["preprocess_image"], np.where(rows.pixels == 2, c["preprocess_video"], 0.0)
     )
-    mean_step = step_time.overlapped(mean_step, host.preprocessing_time(prompts, pixels), PREPROCESS_OVERLAP)
-    parts = _step_parts(decode, stretched - plain, reading + mixed * extra, mean_step - busy)
-    reading_flops = prompts * inputs * 2.0 * volume.active_params / rows.gpus * replicated
-    power_parts = _power_parts(rows, c, volume, decode, reading * np.ones(len(rows)), mean_step, reading_flops)
+    mean_step = step_time.overlapped(mean_step, host.preprocessing_time(steps.prompts, pixels), PREPROCESS_OVERLAP)
+    parts = _step_parts(decode, steps.plain_s - plain, steps.reading_s + steps.added_s, mean_step - busy)
+    power_parts = _power_parts(rows, c, volume, decode, steps, mean_step)
     ceiling, available, footprint = _memory(rows, held_context)
     return LanguageTerms(
         step_s=parts,
@@ -153,64 +110,22 @@ def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
         flops_per_step={
             "decode": volume.dense_flops + volume.expert_flops + volume.attention_flops,
             "padding": volume.padding_flops,
-            "prefill": reading_flops,
+            "prefill": steps.reading_flops,
         },
         context_tokens=held_context,
         input_tokens=held,
         memory_footprint_bytes=footprint,
         kv_available_bytes=available,
         batch_ceiling=ceiling * rows.copies,
-        prefill_s=prompt * replicated + extra,
+        prefill_s=steps.prompt_s,
     )
 
 
-def _volume(rows: LanguageRows, c: Values, context: Floats) -> _Volume:
-    """Return bytes and operations of one decode step on one GPU."""
-    s, n, dp = rows.shape, rows.gpus, rows.replicas
-    tp = n / dp
-    own_batch = rows.batch / dp
-    coverage = compute_volume.expert_coverage(
-        rows.batch, s["experts"], s["experts_per_token"], c["routing_evenness"]
-    )
-    on_gpu = np.where(rows.expert_split > 0, s["experts"] / n, s["experts"])
-    busiest = compute_volume.busiest_coverage(coverage, on_gpu, np.where(rows.expert_split > 0, n, 1.0))
-    # Kernels with block scales lay out every local expert, whether a token came or not; latent-attention
-    # models were served with FlashInfer's grouped products, which do not.
-    blocked = (s["fp8_experts"] > 0) & (s["block_scaled"] > 0) & (s["latent_kv"] == 0)
-    touched = np.where(blocked, 1.0, busiest)
-    empty = compute_volume.padded_expert_rows(
-        s["experts"] * np.where(blocked, 1.0, coverage), np.where(blocked, c["tile_rows_blocked"], c["tile_rows"])
-    )
-    expert_weights = s["moe_layers"] * s["experts"] * s["expert_bytes"] / n
-    window = compute_volume.attended_tokens(context, s["window_tokens"])
-    mlp_split = np.where(dp > 1, n, tp)
-    return _Volume(
-        dense_bytes=(s["mixer_bytes"] + s["head_bytes"]) / tp + s["mlp_bytes"] / mlp_split,
-        expert_bytes=expert_weights * touched,
-        dense_flops=compute_volume.linear_flops(own_batch, (s["mixer_params"] + s["head_params"]) / tp)
-        + compute_volume.linear_flops(rows.batch, s["mlp_params"] / n),
-        expert_flops=compute_volume.linear_flops(
-            rows.batch * s["experts_per_token"], s["moe_layers"] * s["expert_params"] / n
-        ),
-        padding_flops=compute_volume.linear_flops(empty, s["moe_layers"] * s["expert_params"] / n),
-        kv_bytes=own_batch * _sequence_cache_bytes(rows, context),
-        state_bytes=2.0 * own_batch * s["state_bytes"] / tp * c["state_traffic"],
-        attention_flops=compute_volume.attention_flops(
-            own_batch, context, (s["full_width"] + s["latent_width"]) / tp
-        )
-        + compute_volume.attention_flops(own_batch, window, s["windowed_width"] / tp),
-        active_params=s["mixer_params"]
-        + s["mlp_params"]
-        + s["moe_layers"] * s["experts_per_token"] * s["expert_params"],
-        width=s["full_width"] + s["windowed_width"] + s["latent_width"],
-    )
-
-
-def _decode_times(rows: LanguageRows, c: Values, v: _Volume) -> dict[str, Floats]:
+def _decode_times(rows: LanguageRows, c: Values, v: Volume) -> dict[str, Floats]:
     """Return the parts of a plain decode step, in seconds."""
     s, gpu, n = rows.shape, rows.gpu, rows.gpus
     linear_peak = np.where(
-        s["fp8_linear"] > 0, gpu["peak_fp8"] * c["arithmetic_fp8"], gpu["peak"] * c["arithmetic"]
+        s["fp8_linear"] > 0, gpu["peak_fp8"] * c["fp8_dense"] * c["arithmetic"], gpu["peak"] * c["arithmetic"]
     )
     native_fp4 = np.array(["fp4" in g.peak_flops_per_s for g in rows.gpu_models])[rows.gpu_index]
     fp4 = np.where((s["mxfp4_experts"] > 0) & native_fp4, FP4_ARITHMETIC, 1.0)
@@ -220,12 +135,12 @@ def _decode_times(rows: LanguageRows, c: Values, v: _Volume) -> dict[str, Floats
     dense = step_time.overlapped(
         step_time.traffic_time(v.dense_bytes, gpu["bandwidth"], c["bandwidth"]),
         step_time.arithmetic_time(v.dense_flops, linear_peak, 1.0),
-        MATRIX_OVERLAP,
+        c["matrix_overlap"],
     )
     experts = step_time.overlapped(
         step_time.traffic_time(v.expert_bytes, gpu["bandwidth"], c["expert_bandwidth"]),
         step_time.arithmetic_time(v.expert_flops + v.padding_flops, expert_peak, 1.0),
-        MATRIX_OVERLAP,
+        c["matrix_overlap"],
     )
     kv = step_time.overlapped(
         step_time.traffic_time(
@@ -244,7 +159,12 @@ def _decode_times(rows: LanguageRows, c: Values, v: _Volume) -> dict[str, Floats
             c["all_reduce"],
         )
     )
-    sampled = step_time.sampling_time(rows.batch, s["vocab_size"], c["sample_element"], c["sample_sequence"])
+    sampled = step_time.sampling_time(
+        rows.batch,
+        s["vocab_size"],
+        c["sample_element"] * rows.sorted_sampler,
+        c["sample_sequence"] * np.where(rows.sorted_sampler > 0, 1.0, PLAIN_SAMPLING),
+    )
     return {
         "weights": dense + np.where(s["moe_layers"] > 0, experts, 0.0),
         "kv": kv,
@@ -275,25 +195,6 @@ def _launches(s: dict[str, Floats], c: Values) -> Floats:
     )
 
 
-def _prompt_time(rows: LanguageRows, c: Values, v: _Volume, inputs: Floats) -> Floats:
-    """Return the time to read one prompt, in seconds."""
-    s, gpu, n = rows.shape, rows.gpu, rows.gpus
-    peak = np.where(s["fp8_linear"] > 0, gpu["peak_fp8"] * c["arithmetic_fp8"] / 0.55, gpu["peak"])
-    flops = compute_volume.prefill_flops(inputs, v.active_params, v.width) / n
-    reading = step_time.arithmetic_time(flops, peak, c["arithmetic_prefill"])
-    sent = inputs * s["hidden_size"] * compute_volume.BF16_BYTES
-    talking = (
-        PARALLEL_LOAD * s["layers"] * communication.all_reduce_time(sent, n, gpu["link"] * c["link_bandwidth"], 0.0)
-    )
-    seen = np.where(rows.pixels > 0, inputs, 0.0)
-    looking = step_time.arithmetic_time(
-        compute_volume.vision_flops(seen, s["patches_per_token"], s["vision_params"]) * c["vision"],
-        gpu["peak"],
-        VISION_EFFICIENCY,
-    )
-    return np.asarray(reading + talking + looking)
-
-
 def _narrow_host(rows: LanguageRows, c: Values) -> Floats:
     """Return the shortest step that a host with few cores allows."""
     long = host.switched_on(rows.output_tokens, LONG_REPLY_TOKENS, NARROW_STEEPNESS) * c["narrow_host_long"]
@@ -315,11 +216,10 @@ def _step_parts(
 def _power_parts(
     rows: LanguageRows,
     c: Values,
-    v: _Volume,
+    v: Volume,
     decode: dict[str, Floats],
-    reading: Floats,
+    steps: MixedSteps,
     step: Floats,
-    reading_flops: Floats,
 ) -> dict[str, Floats]:
     """Return the power of all GPUs by part, under the cap."""
     gpu, s = rows.gpu, rows.shape
@@ -328,7 +228,10 @@ def _power_parts(
     def drawn(rate: FloatOrArray, share: Floats) -> Floats:
         return np.asarray(power.utilization_power(rate / step, share, tdp))
 
-    working = decode["weights"] + decode["kv"] + decode["sampling"] + reading
+    prompts = steps.reading_s + steps.experts_s
+    # Experts are read at their share of the bandwidth.
+    experts = steps.experts_s * c["expert_bandwidth"]
+    working = decode["weights"] + decode["kv"] + decode["sampling"] + prompts
     # Counted busy time can exceed the step where activities overlap: the share drawn is then divided among them.
     crowding = np.minimum(step / np.maximum(working, 1e-12), 1.0)
     bandwidth, peak = gpu["bandwidth"], gpu["peak"]
@@ -344,25 +247,17 @@ def _power_parts(
         + drawn(decode["sampling"] * crowding, c["power_active"]),
         "launch": drawn(decode["launch"], c["power_launch"]),
         "communication": drawn(decode["communication"], c["power_communication"]),
-        "prefill": drawn(reading_flops / peak * fp8, arithmetic) + drawn(reading * crowding, c["power_active"]),
+        "prefill": drawn(steps.reading_flops / peak * fp8, arithmetic)
+        + drawn(experts, c["power_weights"])
+        + drawn(prompts * crowding, c["power_active"]),
     }
-    busy = sum(decode.values(), start=reading)
+    busy = sum(decode.values(), start=prompts)
     waiting = host.starved_fraction(np.minimum(busy, step), step)
     parts["static"] = c["power_static"] * tdp * (1.0 - waiting)
     parts["starved"] = c["power_static"] * tdp * waiting
     raw = sum(parts.values(), start=np.zeros(len(rows)))
     held = power.capped(raw, rows.power_cap_w * TDP_HEADROOM) / raw
     return {name: parts[name] * held * rows.gpus * rows.copies for name in PARTS}
-
-
-def _sequence_cache_bytes(rows: LanguageRows, context: Floats) -> Floats:
-    """Return the KV cache of one sequence on one GPU."""
-    s = rows.shape
-    share = memory.kv_repetition(s["kv_heads"], rows.gpus / rows.replicas)
-    window = compute_volume.attended_tokens(context, s["window_tokens"])
-    full = memory.kv_token_bytes(s["full_kv_heads"], s["latent_kv"], share, rows.kv_bytes)
-    windowed = memory.kv_token_bytes(s["windowed_kv_heads"], 0.0, share, rows.kv_bytes)
-    return np.asarray(context * full + window * windowed)
 
 
 def _memory(rows: LanguageRows, held_context: Floats) -> tuple[Floats, Floats, Floats]:
@@ -372,6 +267,6 @@ def _memory(rows: LanguageRows, held_context: Floats) -> tuple[Floats, Floats, F
     weights = (s["weight_bytes"] + repeated) / n
     available = memory.kv_bytes_available(rows.gpu["memory_bytes"], ENGINE_MEMORY_SHARE, weights, RESERVE_BYTES)
     own_batch = rows.batch / dp
-    each = _sequence_cache_bytes(rows, held_context) + s["state_bytes"] / (n / dp)
+    each = sequence_cache_bytes(rows, held_context) + s["state_bytes"] / (n / dp)
     ceiling = memory.batch_ceiling(available, 1.0, each) * dp
     return np.asarray(ceiling), np.asarray(available), np.asarray(weights + each * own_batch)

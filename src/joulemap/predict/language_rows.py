@@ -26,6 +26,18 @@ REPLY_SPREAD = {
 """Squared coefficient of variation of reply lengths, from the study's published histograms (median over models)."""
 REPLY_SPREAD_DEFAULT = 0.5
 """Where neither task nor distribution is known: between a fixed length (0) and chat (about 1)."""
+PROMPT_SIGMA = {
+    "gpqa": 0.5,
+    "lm-arena-chat": 1.6,
+    "sourcegraph-fim": 1.0,
+    "image-chat": 0.7,
+    "video-chat": 0.5,
+}
+"""Standard deviation of the logarithm of prompt lengths. Assumed: arena chats run from a line to pages, code and
+pictures are more alike, and exam questions most."""
+PROMPT_SIGMA_DEFAULT = 0.8
+SORTED, PLAIN = "sorted", "plain"
+"""Samplers: top-p or top-k by sorting all logits, as in the study; greedy, or one that need not sort."""
 NARROW_HOSTS = (("B200", 1),)
 """GPU model and count of the study's systems whose jobs had few host cores: there, ITL leaps from 5–9 to over
 30 ms without the GPU being busier (single B200). It belongs to that system, not to the GPU."""
@@ -63,11 +75,15 @@ class LanguageRows:
     """Squared coefficient of variation of reply lengths."""
     input_tokens: Floats
     """Not a number where the task's is to be used."""
+    prompt_sigma: Floats
+    """Standard deviation of the logarithm of prompt lengths."""
     task_index: Index
     """Position in ``TASK_INPUT_TOKENS``; −1 for any other task."""
     pixels: Floats
     """0 for text, 1 for image, 2 for video inputs."""
     narrow_host: Floats
+    sorted_sampler: Floats
+    """1 where tokens are sampled from sorted logits (top-p or top-k), 0 where they need not be sorted."""
     kv_bytes: Floats
     """Bytes of one cached number."""
     power_cap_w: Floats
@@ -97,6 +113,13 @@ def _shapes(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, ModelArc
     return {name: np.array([getattr(s, name) for s in shapes])[index] for name in _SHAPE_FIELDS}
 
 
+def _sorted_sampler(frame: pl.DataFrame, task_index: Index) -> Floats:
+    """Return which rows sort logits: as said, else as the study did in its tasks, else none."""
+    said = column_of(frame, "sampler", pl.String)
+    by_task = pl.Series(np.where(task_index >= 0, SORTED, PLAIN))
+    return said.fill_null(by_task).eq(SORTED).cast(pl.Float64).to_numpy()
+
+
 def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, ModelArchitecture]) -> LanguageRows:
     """Return the configurations of a table as arrays.
 
@@ -115,6 +138,7 @@ def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, Mo
     known = list(TASK_INPUT_TOKENS)
     task_index = np.array([known.index(t) if t in known else -1 for t in tasks], dtype=np.intp)[task_codes]
     spread = np.array([REPLY_SPREAD.get(t, REPLY_SPREAD_DEFAULT) for t in tasks])[task_codes]
+    sigma = np.array([PROMPT_SIGMA.get(t, PROMPT_SIGMA_DEFAULT) for t in tasks])[task_codes]
     gpus, replicas = floats_of(frame, "num_gpus", 1.0), floats_of(frame, "data_parallel", 1.0)
     modality = column_of(frame, "input_modality", pl.String).fill_null("text")
     copies = np.where(shape["moe_layers"] > 0, 1.0, replicas)
@@ -137,9 +161,11 @@ def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, Mo
         output_tokens=floats_of(frame, "mean_output_tokens", np.nan),
         spread=filled(floats_of(frame, "output_length_spread", np.nan), spread),
         input_tokens=floats_of(frame, "mean_input_tokens", np.nan),
+        prompt_sigma=sigma,
         task_index=task_index,
         pixels=modality.replace_strict({"text": 0.0, "image": 1.0, "video": 2.0}, default=0.0).to_numpy(),
         narrow_host=narrow,
+        sorted_sampler=_sorted_sampler(frame, task_index),
         kv_bytes=np.where(
             column_of(frame, "kv_cache_precision", pl.String).fill_null("").str.starts_with("fp8").to_numpy(),
             1.0,

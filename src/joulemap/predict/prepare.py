@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from joulemap.catalog import Catalog, DiffusionArchitecture, ModelArchitecture
-from joulemap.errors import UsageError
+from joulemap.errors import UnknownNameError, UsageError
 from joulemap.physics.shape import language_shape
 from joulemap.predict.forms import Models, form_of
 from joulemap.predict.frames import column_of
+from joulemap.predict.language_rows import PLAIN, SORTED
 from joulemap.predict.served import as_served, own_precision
 
 RECORDED_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
@@ -64,6 +65,10 @@ def prepare(frame: pl.DataFrame, catalog: Catalog, models: Models | None = None)
             msg = f"configurations need a {name}"
             raise UsageError(msg, fix=f"fill the column {name!r}")
     _check_numbers(frame)
+    for name in column_of(frame, "sampler", pl.String).drop_nulls().unique():
+        if name not in (SORTED, PLAIN):
+            kind = "sampler"
+            raise UnknownNameError(kind, name, (SORTED, PLAIN))
     frame = frame.with_columns(column_of(frame, "num_gpus", pl.Int64).fill_null(1))
     gpus = {name: catalog.gpu(name).id for name in frame["gpu_model"].unique()}
     frame = frame.with_columns(_replaced(frame["gpu_model"], gpus))

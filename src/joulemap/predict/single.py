@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,8 @@ from joulemap.errors import InfeasibleError
 from joulemap.predict.calibration import Calibration
 from joulemap.predict.forms import FormName, Models, form_of
 from joulemap.predict.language import PARTS
+from joulemap.predict.language_form import TASK_INPUT_TOKENS
+from joulemap.predict.language_rows import PLAIN, SORTED
 from joulemap.predict.predict import LATENTS, OUTCOMES, predict_many, predict_with_parts, shipped_calibration
 from joulemap.predict.prepare import DEFAULT_OUTPUT_TOKENS, prepare
 from joulemap.predict.served import own_precision
@@ -44,6 +47,7 @@ def predict(
     given: pl.DataFrame | None = None,
     catalog: Catalog | None = None,
     models: Models | None = None,
+    sampler: Literal["sorted", "plain"] | None = None,
 ) -> Estimate:
     """Predict one configuration.
 
@@ -56,6 +60,8 @@ def predict(
         given: Measured runs that correct the prediction.
         catalog: Facts; the shipped ones if ``None``.
         models: Architectures by model id that the catalog lacks.
+        sampler: ``"sorted"`` where tokens are sampled from sorted logits (top-p, top-k), ``"plain"`` where they
+            need not be; as the study did where a task of its is named, else plain.
 
     Raises:
         InfeasibleError: The weights do not fit on the GPUs.
@@ -64,11 +70,15 @@ def predict(
     facts = catalog or load_catalog()
     fitted = calibration or shipped_calibration()
     frame = _frame(workload, deployment, batch_size)
+    if sampler is not None:
+        frame = frame.with_columns(pl.lit(sampler).alias("sampler"))
     prepared = prepare(frame, facts, models)
     model = next(iter(prepared.models.values()))
     form = form_of(model)
     known = {**(models or {}), model.id: model}
     assumptions = _assumptions(form, workload, deployment, prepared.frame, own_precision(model))
+    if form == "language" and sampler is None:
+        assumptions["sampler"] = SORTED if workload.task in TASK_INPUT_TOKENS else PLAIN
     probe = predict_many(frame.with_columns(pl.lit(1.0).alias("batch_size")), fitted, catalog=facts, models=models)
     if probe["batch_ceiling"][0] < 1.0:
         raise _does_not_fit(probe, deployment, facts)
