@@ -68,17 +68,21 @@ def replays(frame: pl.DataFrame, goal: Goal, only: Sequence[str] = ()) -> Iterat
         backbones = np.array([catalog.models[i].backbone for i in own["model_id"]])
         for backbone in sorted(set(backbones)):
             if not only or backbone in only:
-                calibration = _held_out(form, own, backbones == backbone)
+                calibration = _held_out(form, own, backbones, backbone)
                 yield from _replay(form, backbone, own.filter(pl.Series(backbones == backbone)), calibration, goal)
 
 
-def _held_out(form: FormName, runs: pl.DataFrame, out: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Calibration:
-    """Return the shipped calibration with coefficients that have not seen some of the runs."""
+def _held_out(
+    form: FormName, runs: pl.DataFrame, backbones: np.ndarray[tuple[int], np.dtype[np.str_]], out: str
+) -> Calibration:
+    """Return the shipped calibration with coefficients that have not seen the runs of one backbone."""
     catalog, shipped = load_catalog(), shipped_calibration()
     fitted = shipped.forms[form]
     rows = form_rows(form, runs, catalog, catalog.models, layout(form, fitted.gpus))
-    kept = np.flatnonzero(~out)
-    fit = fit_form(rows.take(kept), measured_logs(form, runs)[:, kept], start=fitted.vector, limit=FIT_LIMIT)
+    kept = np.flatnonzero(backbones != out)
+    codes = np.unique(backbones[kept], return_inverse=True)[1]
+    measured = measured_logs(form, runs)[:, kept]
+    fit = fit_form(rows.take(kept), measured, codes, start=fitted.vector, limit=FIT_LIMIT)
     return replace(shipped, forms={**shipped.forms, form: replace(fitted, vector=fit.vector)})
 
 
