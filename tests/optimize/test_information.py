@@ -107,7 +107,7 @@ def test_once_measured_it_is_worth_less(study_store: RunStore, tmp_path: Path) -
 def test_candidates_that_may_break_a_limit_are_worth_a_look(study_store: RunStore) -> None:
     found = next_measurements(
         Scope(model="GPT OSS 120B", task="gpqa", gpu_models=("H100",)),
-        Constraints(itl_median_s=0.05),
+        Constraints(itl_median_s=0.04),
         count=40,
         store=study_store,
     )
