@@ -51,6 +51,7 @@ UNIT_IS_BESIDE = {
     "joint": "1 or 0, in arrays",
     "deep_decoder": "1 or 0, in arrays",
     "narrow_host": "1 or 0, in arrays",
+    "sorted_sampler": "1 or 0, in arrays",
     "block_scaled": "1 or 0, in arrays",
     "fp8_linear": "1 or 0, in arrays",
     "fp8_experts": "1 or 0, in arrays",

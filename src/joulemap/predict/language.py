@@ -91,7 +91,9 @@ def language_terms(rows: LanguageRows, c: Values) -> LanguageTerms:
     pixels = np.where(
         rows.pixels == 1, c["preprocess_image"], np.where(rows.pixels == 2, c["preprocess_video"], 0.0)
     )
-    mean_step = step_time.overlapped(mean_step, host.preprocessing_time(steps.prompts, pixels), PREPROCESS_OVERLAP)
+    mean_step = step_time.overlapped(
+        mean_step, host.preprocessing_time(steps.prompts_per_step, pixels), PREPROCESS_OVERLAP
+    )
     parts = _step_parts(decode, steps.plain_s - plain, steps.reading_s + steps.added_s, mean_step - busy)
     power_parts = _power_parts(rows, c, volume, decode, steps, mean_step)
     ceiling, available, footprint = _memory(rows, held_context)

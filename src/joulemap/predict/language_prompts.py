@@ -27,7 +27,7 @@ VISION_EFFICIENCY = 0.30
 class MixedSteps:
     """Steps without and with prompts; times in seconds, arrays of one length."""
 
-    prompts: Floats
+    prompts_per_step: Floats
     """Prompts that start in a mean step."""
     plain_s: Floats
     """A step without a prompt, launched without CUDA graphs where the batch is beyond them."""
@@ -68,7 +68,7 @@ def mixed_steps(rows: LanguageRows, c: Values, v: Volume, inputs: Floats, plain:
     without_graphs = host.switched_on(own_batch, GRAPH_LIMIT * 1.05, GRAPH_STEEPNESS)
     stretched = step_time.overlapped(plain, without_graphs * eager, STEP_OVERLAP)
     room = np.maximum(np.minimum(2.0 * rows.ceiling / rows.replicas, GRAPH_LIMIT) - own_batch, 1.0)
-    long = host.longer_prompt_share(inputs, rows.prompt_sigma, room)
+    long = host.longer_prompt_share(inputs, rows.prompt_spread, room)
     mixed = step_time.mixed_step_share(prompts, c["prompt_spreading"], c["prompt_share"])
     slow = step_time.mixed_step_share(prompts * long, c["prompt_spreading"], c["prompt_share"])
     # With attention replicas a prompt on one holds up all.
@@ -79,7 +79,7 @@ def mixed_steps(rows: LanguageRows, c: Values, v: Volume, inputs: Floats, plain:
     prompt = _prompt_time(rows, c, v, inputs)
     several = prompts * prompt / np.maximum(mixed, SMALLEST_SHARE) + experts
     return MixedSteps(
-        prompts=prompts,
+        prompts_per_step=prompts,
         plain_s=np.asarray(stretched),
         reading_s=np.asarray(prompts * prompt * replicated),
         added_s=np.asarray(mixed * experts + slow * launches),

@@ -75,7 +75,7 @@ class LanguageRows:
     """Squared coefficient of variation of reply lengths."""
     input_tokens: Floats
     """Not a number where the task's is to be used."""
-    prompt_sigma: Floats
+    prompt_spread: Floats
     """Standard deviation of the logarithm of prompt lengths."""
     task_index: Index
     """Position in ``TASK_INPUT_TOKENS``; −1 for any other task."""
@@ -161,7 +161,7 @@ def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, Mo
         output_tokens=floats_of(frame, "mean_output_tokens", np.nan),
         spread=filled(floats_of(frame, "output_length_spread", np.nan), spread),
         input_tokens=floats_of(frame, "mean_input_tokens", np.nan),
-        prompt_sigma=sigma,
+        prompt_spread=sigma,
         task_index=task_index,
         pixels=modality.replace_strict({"text": 0.0, "image": 1.0, "video": 2.0}, default=0.0).to_numpy(),
         narrow_host=narrow,
