@@ -17,6 +17,7 @@ from joulemap.diagnose.modelled import modelled_forms
 from joulemap.diagnose.series import Curves
 from joulemap.predict.language import LanguageTerms
 from joulemap.predict.predict import predict_many
+from joulemap.store.schema import upgraded
 
 FOLDER = Path(__file__).parent.parent / "data" / "h200"
 KEYS = ["model_id", "weight_precision", "mean_input_tokens", "batch_size"]
@@ -26,7 +27,7 @@ STATIC = "static-decode"
 
 def runs() -> pl.DataFrame:
     """Return the measured runs."""
-    return pl.read_parquet(FOLDER / "runs.parquet")
+    return upgraded(pl.read_parquet(FOLDER / "runs.parquet"), 1, "runs.parquet")
 
 
 def zero_shot() -> pl.DataFrame:

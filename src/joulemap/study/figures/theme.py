@@ -15,8 +15,8 @@ Chart: TypeAlias = (
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 """The Okabe–Ito palette: told apart under every common form of colour blindness, and in grey print by shape."""
-SERIES = [BLUE, ORANGE, GREEN, PINK, SKY, YELLOW]
-"""Colours of categories that have none of their own, in order."""
+SERIES = [BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, "#882255", "#7A7A29"]
+"""Colours of categories that have none of their own, in order; the last two are darker than any before them."""
 ON_COLOUR = "#111111"
 """Words on a coloured bar: the same on paper and on a dark page."""
 INK, MUTED, RULE = "#222222", "#666666", "#999999"
