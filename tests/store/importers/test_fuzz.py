@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from joulemap.errors import ImportFileError
+from joulemap.store import dataset
+from joulemap.store.dataset import CHECKSUMS, MANIFEST
 from joulemap.store.importers import ImportHints, importers, read_path
 from joulemap.store.run_store import open_store
 from tests.store.importers import samples
 from tests.store.importers.test_leaderboard import LLM_ROW, task_file
+from tests.store.test_publish import every_kind_of_run, published
 
 ROUNDS = int(os.environ.get("JOULEMAP_FUZZ_ROUNDS", "2000"))
 """Damaged inputs of each format; half of them damaged in structure, half in bytes."""
@@ -143,7 +146,7 @@ def attempt(path: Path, name: str | None) -> list[Any]:
 
 
 def hints_of(name: str | None) -> ImportHints:
-    takes_none = {"mlenergy-leaderboard", "mlenergy-parquet"}
+    takes_none = {"mlenergy-leaderboard", "mlenergy-parquet", "joulemap"}
     return ImportHints() if name in takes_none else ImportHints(model_id="a/b", power_timezone="UTC")
 
 
@@ -212,8 +215,25 @@ def test_damaged_power_logs(tmp_path: Path) -> None:
         assert energy_j is None or (math.isfinite(energy_j) and energy_j >= 0)
 
 
+def test_damaged_datasets(tmp_path: Path, intact: Callable[[list[Any]], None]) -> None:
+    random_ = random.Random("joulemap")
+    folder = published(tmp_path, every_kind_of_run()).folder
+    files = [folder / MANIFEST, folder / CHECKSUMS, folder / "data" / "runs.parquet"]
+    contents = {file: file.read_bytes() for file in files}
+    runs: list[Any] = []
+    for round_ in range(ROUNDS // 4):
+        hit = files[round_ % 3]
+        hit.write_bytes(damage_bytes(contents[hit], random_))
+        if round_ % 2 and hit.suffix == ".parquet":  # whoever damages a file may mend its checksum
+            dataset._seal(folder)
+        runs += attempt(folder, "joulemap")
+        for file, content in contents.items():
+            file.write_bytes(content)
+    intact(runs)
+
+
 def test_every_format_is_fuzzed() -> None:
-    assert set(BYTE_FORMATS) == set(importers())
+    assert {*BYTE_FORMATS, "joulemap"} == set(importers())
 
 
 def test_anything_at_all_is_recognised_or_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import json
 import select
 import subprocess
 import sys
+from pathlib import Path
 from threading import Lock
 from typing import IO, Any
 
@@ -46,7 +47,8 @@ class ParquetWorker:
         with self._lock:
             process = self._running()
             try:
-                reply = _ask(process, {"file": file, "tables": tables})
+                # The worker stays in the folder that it was started in.
+                reply = _ask(process, {"file": str(Path(file).absolute()), "tables": tables})
             except (OSError, EOFError, TimeoutError) as error:
                 self._end(process)
                 raise ImportFileError(file, None, _CRASHED) from error
