@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import ExitStack
 
 from joulemap.cli.measure_options import MeterOptionsGroup
 from joulemap.cli.output import Common, note
 from joulemap.cli.watch_options import BillOptions, PaceOfWatch, WatchedOptions, WatchRequest, watching
 from joulemap.errors import EXIT_DONE
-from joulemap.measure.session.interrupts import ended_like_ctrl_c
+from joulemap.measure.session.interrupts import stopping
 
 DEFAULT_PORT = 9464
 """That of OpenTelemetry's Prometheus exporters."""
@@ -56,7 +55,7 @@ def export(
     )
     token = os.environ.get(token_env, "").strip()
     with (
-        ended_like_ctrl_c(),
+        stopping() as stop,
         watching(request, (common or Common()).open()) as agent,
         Endpoint(lambda: agent.snapshot, host=host, port=port, token=token) as endpoint,
         ExitStack() as stack,
@@ -65,8 +64,6 @@ def export(
             stack.enter_context(sending(lambda: agent.snapshot, otlp))
             note(f"sending to {otlp}")
         note(f"metrics at {endpoint.url}" + (" (bearer token needed)" if token else ""))
-        try:
-            agent.run(threading.Event())
-        except KeyboardInterrupt:
-            note("ended")  # Ctrl-C, or a request to terminate, is how exporting ends
+        agent.run(stop)
+        note("ended")  # Ctrl-C, or a request to terminate, is how exporting ends
     return EXIT_DONE

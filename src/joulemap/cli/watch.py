@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
+from contextlib import suppress
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,7 +16,7 @@ from joulemap.cli.output import Common, note
 from joulemap.cli.watch_lines import line_of
 from joulemap.cli.watch_options import BillOptions, PaceOfWatch, WatchedOptions, WatchRequest, watching
 from joulemap.errors import EXIT_DONE, install_extra
-from joulemap.measure.session.interrupts import ended_like_ctrl_c
+from joulemap.measure.session.interrupts import SIGNALS, Stop, ended_like_ctrl_c, stopping
 from joulemap.watch.agent import Agent
 from joulemap.watch.snapshot import Snapshot
 
@@ -57,16 +57,11 @@ def watch(
     )
     ends_s = None if duration is None else time.monotonic() + seconds(duration, "--duration")
     live = sys.stdout.isatty() and not (plain or options.json)
-    with watching(request, options.open()) as agent, ended_like_ctrl_c():
-        try:
-            if live and _has_textual():
-                from joulemap.cli.watch_view import show
-
-                show(agent, ends_s)
-            else:
-                _print_lines(agent, ends_s, as_json=options.json)
-        except KeyboardInterrupt:
-            pass  # Ctrl-C is how watching ends
+    with stopping() as stop, watching(request, options.open()) as agent:
+        if live and _has_textual():
+            _show(agent, ends_s, stop)
+        else:
+            _print_lines(agent, ends_s, stop, as_json=options.json)
     if options.json:
         _print_json(agent.snapshot)
     else:
@@ -83,9 +78,18 @@ def _has_textual() -> bool:
     return True
 
 
-def _print_lines(agent: Agent, ends_s: float | None, *, as_json: bool) -> None:
-    """Print a line for every interval until the time is over."""
-    stop = threading.Event()
+def _show(agent: Agent, ends_s: float | None, stop: Stop) -> None:
+    from joulemap.cli.watch_view import show
+
+    if stop.is_set():
+        return
+    # The view has a loop of its own, which an exception ends.
+    with suppress(KeyboardInterrupt), ended_like_ctrl_c(*SIGNALS):
+        show(agent, ends_s)
+
+
+def _print_lines(agent: Agent, ends_s: float | None, stop: Stop, *, as_json: bool) -> None:
+    """Print a line for every interval until the time is over or the end is asked for."""
     due_s = time.monotonic() + agent.settings.interval_s
 
     def tell(snapshot: Snapshot) -> None:

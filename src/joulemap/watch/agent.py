@@ -12,6 +12,7 @@ from joulemap.clock import Clock, SystemClock
 from joulemap.diagnose.series import Curves
 from joulemap.errors import JoulemapError
 from joulemap.measure.session.instruments import Instruments
+from joulemap.measure.session.interrupts import Stop
 from joulemap.measure.telemetry.recorder import TelemetryRecorder
 from joulemap.watch.bill import Bill, MeteredInterval
 from joulemap.watch.counters import EngineCounters
@@ -107,7 +108,7 @@ class Agent:
         """What was known after the newest tick; any thread may ask."""
         return self._snapshot or self._picture.at(self._clock.now(), self._clock.monotonic_s())
 
-    def run(self, stop: threading.Event, on_snapshot: Callable[[Snapshot], None] | None = None) -> None:
+    def run(self, stop: threading.Event | Stop, on_snapshot: Callable[[Snapshot], None] | None = None) -> None:
         """Tick once a second until ``stop`` is set, then settle what is left."""
         while not stop.is_set():
             self.tick()
