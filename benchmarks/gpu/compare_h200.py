@@ -47,8 +47,12 @@ def zero_shot() -> pl.DataFrame:
 
 
 def decode_only() -> list[dict[str, Any]]:
-    """Return the modelled decode step (weights, cache, launches) beside the measured one."""
-    static = runs().filter(pl.col("task") == STATIC).sort(KEYS)
+    """Return the modelled decode step of our loops beside the measured one."""
+    return decode_steps(runs().filter(pl.col("task") == STATIC).sort(KEYS))
+
+
+def decode_steps(static: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return the modelled decode step (weights, cache, launches) of each loop beside the measured one."""
     (modelled,) = modelled_forms(static)
     terms, rows = modelled.terms, static.to_dicts()
     assert isinstance(terms, LanguageTerms)

@@ -40,6 +40,11 @@ def full_cache(row: Row) -> Row:
     return row | {"kv_cache_utilization": 0.96, "requests_waiting": 40.0}
 
 
+def held(row: Row, in_flight: int) -> Row:
+    return row | {"max_concurrency": in_flight, "requests_waiting": 0.0, "kv_cache_utilization": 0.25}
+
+
+HELD = "held-by-front-end"
 STARVED, UNFIT, MEMORY = "starved-by-host", "measurement-unfit", "batch-ceiling-by-kv-memory"
 CASES: dict[str, tuple[str, Callable[[], Row]]] = {
     "starved H200": (STARVED, lambda: starved(full(LARGE, "H200", 1), 3.0)),
@@ -55,6 +60,7 @@ CASES: dict[str, tuple[str, Callable[[], Row]]] = {
     "memory of two H100": (MEMORY, lambda: full_cache(run(HUGE, "H100", 2, SOLVING, 10, ceiling=128))),
     "demand, as a rate": ("under-filled", lambda: arriving(run(SMALL, "A100", 1, CHAT, 4), 0.5)),
     "demand below the ceiling": ("under-filled", lambda: run(LARGE, "H200", 1, CHAT, 6, ceiling=256)),
+    "a front end that cannot keep up": (HELD, lambda: held(run(SMALL, "H200", 1, CHAT, 165, ceiling=512), 256)),
     "one of four GPUs metered": (UNFIT, lambda: measured_on(full(HUGE, "H200", 4), 0.25)),
     "one of two GPUs metered": (UNFIT, lambda: measured_on(full(HUGE, "H200", 2), 0.5)),
     "another GPU metered, idle": (UNFIT, lambda: scaled(full(MIDDLE, "H200", 1), power=0.12)),
@@ -87,7 +93,11 @@ CASES: dict[str, tuple[str, Callable[[], Row]]] = {
 def test_the_planted_cause_comes_first(cause: str, planted: Callable[[], Row]) -> None:
     diagnosis = diagnosed(planted())
     assert first(diagnosis) == cause
-    binds = {STARVED: Bound.HOST, MEMORY: Bound.MEMORY_CAPACITY, "under-filled": Bound.UNDER_FILLED}
+    binds = {
+        STARVED: Bound.HOST,
+        MEMORY: Bound.MEMORY_CAPACITY,
+        "under-filled": Bound.UNDER_FILLED,
+    }
     assert diagnosis.bound_by is binds.get(cause, diagnosis.bound_by)
 
 

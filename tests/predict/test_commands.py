@@ -30,6 +30,12 @@ def test_a_sweep_gives_a_curve(capsys: pytest.CaptureFixture[str]) -> None:
     assert [e["latents"]["batch_size"]["value"] for e in made] == [8.0, 16.0, 32.0, 64.0]
 
 
+def test_a_version_alone_means_vllm(capsys: pytest.CaptureFixture[str]) -> None:
+    told = payload(capsys, *QWEN, "--task", "lm-arena-chat", "--batch", "256", "--engine-version", "0.25.1")
+    assert isinstance(told, dict)
+    assert told["assumptions"]["sampler"] == "plain"
+
+
 def test_tables_are_printed_and_notes_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*QWEN, "--batch", "9000"]) == 0
     printed = capsys.readouterr()

@@ -252,3 +252,21 @@ def test_steps_beyond_the_captured_graphs_are_launched_one_kernel_after_the_othe
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="sampler"):
         predict_many(frame_of({"sampler": "sortd"}))
+
+
+def test_an_engine_that_no_longer_sorts_is_known_by_its_version() -> None:
+    versions = ["0.11.1", "0.16.0", "0.17.0", "0.25.1", "v0.25.1.dev3+cu130", None, "main"]
+    chat = {"task": "lm-arena-chat", "model_id": "Qwen/Qwen3-8B", "gpu_model": "H100", "num_gpus": 1}
+    frame = frame_of(*(chat | {"batch_size": 256.0, "engine": "vllm"} for _ in versions)).with_columns(
+        pl.Series("engine_version", versions, pl.String)
+    )
+    made = predict_many(frame)
+    steps = made["itl_median_s"].to_numpy()
+    plain = predict_many(frame.head(1).with_columns(pl.lit("plain").alias("sampler")))["itl_median_s"][0]
+    sorts = [True, True, False, False, False, True, True]
+    assert [bool(s > 1.1 * plain) for s in steps] == sorts
+    # What is known of another engine version is known less well.
+    widths = (made["energy_per_output_j_high"] / made["energy_per_output_j"]).to_numpy()
+    assert all(widths[i] > widths[0] for i, sorting in enumerate(sorts) if not sorting)
+    other = predict_many(frame.with_columns(pl.lit("sglang").alias("engine")))["itl_median_s"].to_numpy()
+    assert np.all(other == steps[0])

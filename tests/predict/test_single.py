@@ -105,3 +105,11 @@ def test_a_published_config_is_read(study_data: Path, name: str) -> None:
         CHAT, Deployment(model_id=model.id, gpu_model="B200", num_gpus=8), batch_size=32.0, models={model.id: model}
     )
     assert 0.0 < made.quantities["energy_per_output_j"].value < 10.0
+
+
+def test_the_engines_version_decides_the_sampler_and_says_so() -> None:
+    usual = predict(CHAT, SERVED, batch_size=256)
+    newer = predict(CHAT, replace(SERVED, engine="vllm", engine_version="0.25.1"), batch_size=256)
+    assert usual.assumptions["sampler"] == "sorted, as in the study and in vLLM before 0.17.0"
+    assert newer.assumptions["sampler"] == "plain"
+    assert newer.quantities["energy_per_output_j"].value < 0.95 * usual.quantities["energy_per_output_j"].value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -155,9 +156,22 @@ class Engine:
     chunked_prefill: bool | None = None
     batch_defaults: tuple[BatchDefaults, ...] = ()
     """By GPU memory, largest first."""
+    samples_without_sorting_from: str | None = None
+    """First version that samples by top-p or top-k without sorting the vocabulary; ``None`` where not known."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a default is ``None``, by field name."""
     sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def samples_without_sorting(self, version: str) -> bool:
+        """Return whether a version, such as ``0.25.1``, is known to sample without sorting the vocabulary."""
+        since = self.samples_without_sorting_from
+        return since is not None and _release(version) >= _release(since)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Return a version's numbers, as far as they are numbers: what follows (``rc1``, ``+cu130``) does not count."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    return () if found is None else tuple(int(n) for n in found[1].split("."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

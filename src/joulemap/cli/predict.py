@@ -46,6 +46,10 @@ class System:
     """Attention replicas."""
     max_num_seqs: int | None = None
     """The engine's batch ceiling."""
+    engine: str | None = None
+    """What serves the model, for example vllm; with --engine-version it decides how tokens are sampled."""
+    engine_version: str | None = None
+    """For example 0.25.1; as in the study (vLLM 0.11.1) if not given."""
 
 
 @Parameter(name="*")
@@ -94,7 +98,7 @@ def predict_configuration(
             model=Qwen/Qwen3-32B,gpu=H100; may be given again.
         sweep: Predict a curve, for example batch=8..512 (doubling) or gpus=1,2,4.
         sampler: Whether tokens are sampled from sorted logits (top-p or top-k, as in the study) or plainly; as in
-            the study if a task of its is named, else plain.
+            the study if a task of its is named and no newer engine (vLLM from 0.17.0 on does not sort), else plain.
         calibration: Coefficients from joulemap calibrate; the shipped ones if not given.
         common: Store and output.
     """
@@ -158,6 +162,9 @@ def deployment_of(system: System) -> tuple[Deployment, dict[str, ModelArchitectu
         expert_parallel=system.expert_parallel,
         data_parallel=system.data_parallel,
         max_num_seqs=system.max_num_seqs,
+        # Only vLLM's versions are told apart, so that a version alone means it.
+        engine=system.engine or (None if system.engine_version is None else "vllm"),
+        engine_version=system.engine_version,
     )
     return deployment, models
 

@@ -39,6 +39,9 @@ WITHIN_REACH = 0.3
 """A sweep that ended at this share of the modelled ceiling or more may have ended for want of memory."""
 WAITED = 0.15
 """Share of a step that a GPU must have waited for a batch that is not filled to be laid to the host."""
+HELD_SHARE, HELD_AT_LEAST = 0.1, 4.0
+"""Share of the requests in flight, and number, from which a front end is said to hold them: on a server that keeps
+up 1–2 % are on their way."""
 NEXT_BATCH = 1.25
 """Ratio of two batches from which a gain can be read off the runs measured there."""
 ORDER = tuple(Bound)
@@ -52,6 +55,8 @@ class SeenOfBatch:
     """Measured KV-cache utilisation; not a number where it was not measured."""
     requests_waiting: Floats
     """Measured requests in the engine's queue; likewise."""
+    held_outside: NDArray[np.bool_]
+    """The clients kept more requests in flight than the engine ran or queued: its front end held the rest."""
     sweep_ended: NDArray[np.bool_]
     """The run is its series' largest batch, while the same model and task went further with more memory."""
     went_further: NDArray[np.bool_]
@@ -158,7 +163,7 @@ def batch_holder(modelled: Modelled, measured: Measurement, times: Times, seen: 
             holders.append(Bound.MEMORY_CAPACITY)
         elif fills[run]:
             holders.append(Bound.APPLICATION_LIMIT)
-        elif starved[run] or queued[run]:
+        elif starved[run] or queued[run] or seen.held_outside[run]:
             holders.append(Bound.HOST)
         else:
             holders.append(Bound.UNDER_FILLED)
@@ -235,6 +240,9 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
     return SeenOfBatch(
         kv_utilization=column("kv_cache_utilization"),
         requests_waiting=column("requests_waiting"),
+        held_outside=np.array(
+            [held_outside(row) is not None for row in frame.iter_rows(named=True)], dtype=np.bool_
+        ),
         sweep_ended=np.array(ended, dtype=bool),
         went_further=np.array(further, dtype=bool),
         gain_above_ratio=np.array(above, dtype=np.float64),
@@ -242,6 +250,19 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
         arrivals_set_it=_told(frame, pl.col("request_rate_per_s").is_not_null() & pl.col("max_num_seqs").is_null()),
         text_only=_told(frame, pl.col("input_modality").fill_null("text") == "text"),
     )
+
+
+def held_outside(row: Mapping[str, Any]) -> float | None:
+    """Return the requests that the clients had in flight and the engine neither ran nor queued.
+
+    ``None`` where they are too few to tell from those on their way, or where one of the three is not known.
+    """
+    numbers = [row[name] for name in ("max_concurrency", "batch_size", "requests_waiting")]
+    if any(number is None for number in numbers):
+        return None
+    in_flight, running, waiting = numbers
+    held = float(in_flight - running - waiting)
+    return held if held >= max(HELD_SHARE * in_flight, HELD_AT_LEAST) else None
 
 
 def _told(frame: pl.DataFrame, condition: pl.Expr) -> NDArray[np.bool_]:

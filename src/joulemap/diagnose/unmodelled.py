@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from joulemap.catalog import Catalog
-from joulemap.diagnose.bounds import FILLED, MEMORY_FULL, STARVED, UNSATURATED, neighbouring_gains
+from joulemap.diagnose.bounds import (
+    FILLED,
+    MEMORY_FULL,
+    STARVED,
+    UNSATURATED,
+    held_outside,
+    neighbouring_gains,
+)
 from joulemap.diagnose.case import Case
 from joulemap.diagnose.diagnosis import AboveIdeal, Bound, Diagnosis, LedgerPart, Part
 from joulemap.diagnose.explain import label
@@ -144,5 +151,6 @@ def _bound(row: Mapping[str, Any], gain: float, starved: float) -> Bound | None:
         return Bound.MEMORY_CAPACITY
     ceiling, batch = row["batch_ceiling"], row["batch_size"]
     if ceiling and batch and batch < FILLED * ceiling:
-        return Bound.HOST if (row["requests_waiting"] or 0.0) > 1.0 else Bound.UNDER_FILLED
+        waits = (row["requests_waiting"] or 0.0) > 1.0 or held_outside(row) is not None
+        return Bound.HOST if waits else Bound.UNDER_FILLED
     return Bound.APPLICATION_LIMIT if gain > UNSATURATED else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,7 +36,7 @@ from joulemap.predict.intervals import (
     kinds,
 )
 from joulemap.predict.language import ENGINE_MEMORY_SHARE, LanguageTerms
-from joulemap.predict.language_rows import LanguageRows
+from joulemap.predict.language_rows import Flags, LanguageRows
 from joulemap.predict.prepare import Prepared, prepare
 
 CEILING_TOLERANCE = 1.5
@@ -50,7 +49,6 @@ TTFT_DEVIATION = 0.35
 """Deviation (logarithm) of time to first token beyond that of the step: the study has none to calibrate on."""
 
 Arrays = dict[str, Floats]
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +258,7 @@ def _half_widths(
     extra = np.hypot(np.hypot(extra, BEYOND_BATCHES * outside), np.where(beyond, BEYOND_CEILING, 0.0))
     elsewhere = np.zeros(len(rows))
     if isinstance(rows.rows, LanguageRows):
-        elsewhere = np.where(rows.rows.task_index < 0, OTHER_SYSTEM, 0.0)
+        elsewhere = np.where(rows.rows.as_study & (rows.rows.sorted_sampler > 0), 0.0, OTHER_SYSTEM)
     widths = {}
     for name, kernel in fitted.kernels.items():
         informed = deviations[name] < INFORMED * kernel.prior_deviation

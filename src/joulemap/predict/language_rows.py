@@ -44,6 +44,8 @@ NARROW_HOSTS = (("B200", 1),)
 INPUT_TOKENS_DEFAULT = 512.0
 """Prompt length where neither it nor a known task is given."""
 
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
 _SHAPE_FIELDS = tuple(f.name for f in fields(LanguageShape))
 
 
@@ -82,6 +84,8 @@ class LanguageRows:
     pixels: Floats
     """0 for text, 1 for image, 2 for video inputs."""
     narrow_host: Floats
+    as_study: Flags
+    """Whether the task is one of the study's, and the engine none that is known to sample otherwise."""
     sorted_sampler: Floats
     """1 where tokens are sampled from sorted logits (top-p or top-k), 0 where they need not be sorted."""
     kv_bytes: Floats
@@ -113,11 +117,25 @@ def _shapes(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, ModelArc
     return {name: np.array([getattr(s, name) for s in shapes])[index] for name in _SHAPE_FIELDS}
 
 
-def _sorted_sampler(frame: pl.DataFrame, task_index: Index) -> Floats:
-    """Return which rows sort logits: as said, else as the study did in its tasks, else none."""
+def newer_engine(frame: pl.DataFrame, catalog: Catalog) -> Flags:
+    """Return which rows were served by an engine that no longer samples as the study's did."""
+    pairs = frame.select(
+        column_of(frame, n, pl.String).fill_null("").alias(n) for n in ("engine", "engine_version")
+    )
+    versions, index = coded(pairs.select(pl.concat_str(pl.all(), separator=" ")).to_series())
+    engines = catalog.engines
+    newer = []
+    for both in versions:
+        name, _, version = both.partition(" ")
+        newer.append(name in engines and engines[name].samples_without_sorting(version))
+    return np.array(newer, dtype=np.bool_)[index]
+
+
+def _sorted_sampler(frame: pl.DataFrame, as_study: Flags) -> Floats:
+    """Return which rows sort logits: as said, else as the study did where its tasks and engine are, else none."""
     said = column_of(frame, "sampler", pl.String)
-    by_task = pl.Series(np.where(task_index >= 0, SORTED, PLAIN))
-    return said.fill_null(by_task).eq(SORTED).cast(pl.Float64).to_numpy()
+    usual = pl.Series(np.where(as_study, SORTED, PLAIN))
+    return said.fill_null(usual).eq(SORTED).cast(pl.Float64).to_numpy()
 
 
 def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, ModelArchitecture]) -> LanguageRows:
@@ -139,13 +157,14 @@ def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, Mo
     task_index = np.array([known.index(t) if t in known else -1 for t in tasks], dtype=np.intp)[task_codes]
     spread = np.array([REPLY_SPREAD.get(t, REPLY_SPREAD_DEFAULT) for t in tasks])[task_codes]
     sigma = np.array([PROMPT_SIGMA.get(t, PROMPT_SIGMA_DEFAULT) for t in tasks])[task_codes]
+    as_study = (task_index >= 0) & ~newer_engine(frame, catalog)
     gpus, replicas = floats_of(frame, "num_gpus", 1.0), floats_of(frame, "data_parallel", 1.0)
     modality = column_of(frame, "input_modality", pl.String).fill_null("text")
     copies = np.where(shape["moe_layers"] > 0, 1.0, replicas)
     batch = floats_of(frame, "batch_size", np.nan) / copies
     narrow = np.zeros(frame.height)
     for name, count in NARROW_HOSTS:
-        at = np.array([g.id == name for g in gpu_models])[gpu_index] & (gpus == count) & (task_index >= 0)
+        at = np.array([g.id == name for g in gpu_models])[gpu_index] & (gpus == count) & as_study
         narrow = np.where(at, 1.0, narrow)
     return LanguageRows(
         shape=shape,
@@ -165,7 +184,8 @@ def language_rows(frame: pl.DataFrame, catalog: Catalog, models: Mapping[str, Mo
         task_index=task_index,
         pixels=modality.replace_strict({"text": 0.0, "image": 1.0, "video": 2.0}, default=0.0).to_numpy(),
         narrow_host=narrow,
-        sorted_sampler=_sorted_sampler(frame, task_index),
+        as_study=as_study,
+        sorted_sampler=_sorted_sampler(frame, as_study),
         kv_bytes=np.where(
             column_of(frame, "kv_cache_precision", pl.String).fill_null("").str.starts_with("fp8").to_numpy(),
             1.0,

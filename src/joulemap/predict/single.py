@@ -14,7 +14,7 @@ from joulemap.predict.calibration import Calibration
 from joulemap.predict.forms import FormName, Models, form_of
 from joulemap.predict.language import PARTS
 from joulemap.predict.language_form import TASK_INPUT_TOKENS
-from joulemap.predict.language_rows import PLAIN, SORTED
+from joulemap.predict.language_rows import PLAIN, SORTED, newer_engine
 from joulemap.predict.predict import LATENTS, OUTCOMES, predict_many, predict_with_parts, shipped_calibration
 from joulemap.predict.prepare import DEFAULT_OUTPUT_TOKENS, prepare
 from joulemap.predict.served import own_precision
@@ -61,7 +61,8 @@ def predict(
         catalog: Facts; the shipped ones if ``None``.
         models: Architectures by model id that the catalog lacks.
         sampler: ``"sorted"`` where tokens are sampled from sorted logits (top-p, top-k), ``"plain"`` where they
-            need not be; as the study did where a task of its is named, else plain.
+            need not be. By default sorted where a task of the study is named, unless ``deployment`` names an engine
+            and a version that no longer sorts; else plain.
 
     Raises:
         InfeasibleError: The weights do not fit on the GPUs.
@@ -78,7 +79,8 @@ def predict(
     known = {**(models or {}), model.id: model}
     assumptions = _assumptions(form, workload, deployment, prepared.frame, own_precision(model))
     if form == "language" and sampler is None:
-        assumptions["sampler"] = SORTED if workload.task in TASK_INPUT_TOKENS else PLAIN
+        as_study = workload.task in TASK_INPUT_TOKENS and not newer_engine(prepared.frame, facts)[0]
+        assumptions["sampler"] = _sampler_assumed(facts) if as_study else PLAIN
     probe = predict_many(frame.with_columns(pl.lit(1.0).alias("batch_size")), fitted, catalog=facts, models=models)
     if probe["batch_ceiling"][0] < 1.0:
         raise _does_not_fit(probe, deployment, facts)
@@ -117,6 +119,12 @@ def predict(
         assumptions=assumptions,
         warnings=tuple(warnings),
     )
+
+
+def _sampler_assumed(catalog: Catalog) -> str:
+    """Return the study's sampler, and until when its engine had it."""
+    engine = catalog.engine("vllm")
+    return f"{SORTED}, as in the study and in {engine.name} before {engine.samples_without_sorting_from}"
 
 
 def _frame(workload: Workload, deployment: Deployment, batch_size: float | None) -> pl.DataFrame:
