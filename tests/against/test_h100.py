@@ -25,8 +25,11 @@ from benchmarks.gpu.compare_h200 import decode_steps
 from joulemap.diagnose.diagnose import diagnose_frame
 from joulemap.diagnose.explain import explain
 from joulemap.diagnose.series import Curves
+from joulemap.optimize.candidates import candidates
+from joulemap.optimize.scope import Scope
 from joulemap.store.run_store import open_store
 from joulemap.store.schema import frame_to_runs
+from joulemap.store.selector import select
 
 HELD = "held-by-front-end"
 
@@ -102,6 +105,16 @@ def test_a_front_end_that_holds_requests_is_found_where_it_did() -> None:
         assert (HELD in names) == (row["ttft_median_s"] > 1.0)
         assert not (HELD in names and "under-filled" in names)
     assert sum(HELD in [f.name for f in d.findings] for d in diagnoses) == 3
+
+
+def test_each_concurrency_is_a_batch_of_its_own() -> None:
+    """The server's ceiling was 512 throughout; what the clients kept in flight tells the runs apart."""
+    table = runs()
+    asked = "task=lm-arena-chat,model=Qwen/Qwen3-8B,precision=bfloat16"
+    assert select(table, f"{asked},batch=64").item(0, "max_concurrency") == 64
+    assert select(table, f"{asked},batch=max").item(0, "max_concurrency") == 256
+    found = candidates(table, Scope(model="Qwen/Qwen3-8B", task=CHAT, precisions=("fp8",), measured_only=True))
+    assert found.table.sort("batch_ceiling")["batch_ceiling"].to_list() == [8.0, 64.0, 256.0]
 
 
 def test_every_ledger_is_conserved() -> None:

@@ -39,7 +39,9 @@ def _batch(step: Step, a: Mapping[str, Any], b: Mapping[str, Any], _ratio: float
     change = f"{'lower' if lower else 'higher'} batch: {_batch_words(after)} against {_batch_words(before)}"
     small, large = (a, b) if lower else (b, a)
     reasons = []
-    ceiling = small["batch_ceiling"]
+    ceiling, in_flight = small["batch_ceiling"], small["max_concurrency"]
+    if None not in (in_flight, small["max_num_seqs"]) and in_flight < small["max_num_seqs"]:
+        return f"{change}; the clients kept no more than {in_flight} requests in flight"
     if small["max_num_seqs"] is not None and small["batch_size"] < _FILLED * ceiling:
         reasons.append(
             f"the ceiling of {ceiling:g} was not filled ({small['batch_size']:.0f} ran together): "

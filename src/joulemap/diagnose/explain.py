@@ -119,7 +119,8 @@ def explain_rows(
 
 def label(row: Mapping[str, Any]) -> str:
     """Return a run's configuration in words, for example ``Qwen 3 32B · gpqa · 1x B200 · batch 128``."""
-    ceiling = row["max_num_seqs"] if row["max_num_seqs"] is not None else row["batch_size"]
+    asked = [row[name] for name in ("max_num_seqs", "max_concurrency") if row[name] is not None]
+    ceiling = min(asked) if row["max_num_seqs"] is not None else row["batch_size"]
     batch = f"batch {ceiling:g}" if ceiling is not None else "batch unknown"
     return " · ".join([row["nickname"] or row["model_id"], row["task"] or "unnamed task", gpus_of(row), batch])
 

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from joulemap.records import Basis
-from joulemap.store.selector import latest
+from joulemap.store.selector import BATCH_CEILING, latest
 
 PARALLELISM = (
     "tensor_parallel",
@@ -206,8 +206,8 @@ def with_series_columns(frame: pl.DataFrame) -> pl.DataFrame:
     """
     names = {name: base_model(name) for name in frame["model_id"].unique()}
     with_pixels = frame.with_columns(
+        BATCH_CEILING,
         base_model=pl.col("model_id").replace_strict(names, return_dtype=pl.String) if names else "model_id",
-        batch_ceiling=pl.coalesce("max_num_seqs", "batch_size").cast(pl.Float64),
         pixels=pl.col("height_px") * pl.col("width_px"),
     )
     parts = [pl.col(c).fill_null(1).cast(pl.Float64) for c in ("inference_steps", "pixels", "num_frames")]

@@ -149,7 +149,7 @@ def _bound(row: Mapping[str, Any], gain: float, starved: float) -> Bound | None:
         return Bound.HOST
     if (row["kv_cache_utilization"] or 0.0) > MEMORY_FULL:
         return Bound.MEMORY_CAPACITY
-    ceiling, batch = row["batch_ceiling"], row["batch_size"]
+    ceiling, batch = row["max_num_seqs"] or row["batch_size"], row["batch_size"]
     if ceiling and batch and batch < FILLED * ceiling:
         waits = (row["requests_waiting"] or 0.0) > 1.0 or held_outside(row) is not None
         return Bound.HOST if waits else Bound.UNDER_FILLED

@@ -20,7 +20,7 @@ from joulemap.predict.intervals import LEVEL
 from joulemap.predict.predict import predict_many
 from joulemap.records import Basis, LengthDistribution
 from joulemap.store.schema import COLUMNS
-from joulemap.store.selector import latest
+from joulemap.store.selector import BATCH_CEILING, latest
 
 UNKNOWN_REPEATABILITY = 0.1
 """Relative standard deviation of one measurement where a store repeats too few to tell: a guess."""
@@ -183,7 +183,7 @@ def _with_derived(runs: pl.DataFrame) -> pl.DataFrame:
     is_token = pl.col("output_unit") == "token"
     outputs = pl.when(is_token).then(pl.col("mean_output_tokens")).otherwise(1.0)
     return runs.with_columns(
-        batch_ceiling=pl.coalesce("max_num_seqs", "batch_size").cast(pl.Float64),
+        BATCH_CEILING,
         # A closed loop's request rate is its token rate over the reply length.
         request_throughput_per_s=pl.coalesce(
             "request_throughput_per_s", pl.col("output_throughput_per_s") / outputs

@@ -11,8 +11,16 @@ import polars as pl
 from joulemap.errors import SelectorError, UnknownNameError, UsageError
 from joulemap.store.run_store import RunStore
 
-BATCH_CEILING = pl.coalesce("max_num_seqs", "batch_size").cast(pl.Float64).alias("batch_ceiling")
-"""The batch that was asked for: an LLM engine's ``max_num_seqs``, a diffusion pipeline's batch size."""
+BATCH_CEILING = (
+    pl.coalesce(
+        pl.when(pl.col("max_num_seqs").is_not_null()).then(pl.min_horizontal("max_num_seqs", "max_concurrency")),
+        "batch_size",
+    )
+    .cast(pl.Float64)
+    .alias("batch_ceiling")
+)
+"""The batch that was asked for: an LLM engine's ``max_num_seqs``, or the requests that its clients kept in flight
+where those are fewer; a diffusion pipeline's batch size."""
 
 _TEXT_KEYS = {
     "task": "task",

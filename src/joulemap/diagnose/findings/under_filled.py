@@ -19,7 +19,7 @@ def find(case: Case) -> Finding | None:
     arriving = case.row["request_rate_per_s"]
     evidence = [f"{case.batch:.3g} requests ran together"]
     if case.row["max_num_seqs"] is not None:
-        evidence = [f"{case.batch:.0f} of {case.row['batch_ceiling']:g} allowed requests ran together"]
+        evidence = [f"{case.batch:.0f} of {case.row['max_num_seqs']} allowed requests ran together"]
     if arriving is not None:
         evidence.append(f"{arriving:.3g} requests arrived each second")
     if case.row["requests_waiting"] is not None:
