@@ -124,6 +124,17 @@ def test_only_the_changing_part_is_sent_to_the_script(site: TestClient) -> None:
     assert "J/token" in part
 
 
+def test_the_engines_version_is_asked_and_passed_on(site: TestClient) -> None:
+    asked = {"model": "Qwen/Qwen3-8B", "gpu": "H100", "task": "lm-arena-chat", "batch": "256", "format": "json"}
+    usual, newer = (site.get("/what-if", params=asked | more).json() for more in ({}, {"engine_version": "0.25.1"}))
+    energies = [told["quantities"]["energy_per_output_j"]["value"] for told in (newer, usual)]
+    assert energies[0] < 0.9 * energies[1]
+    page = site.get("/what-if", params={"model": "Qwen/Qwen3-8B", "engine_version": "0.25.1"}, headers=HTML).text
+    assert 'name="engine_version" maxlength="50" value="0.25.1"' in page
+    assert "--engine-version 0.25.1" in page
+    assert "engine_version" not in site.get("/what-if?model=FLUX.1+Dev", headers=HTML).text
+
+
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [

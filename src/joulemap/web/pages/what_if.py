@@ -51,6 +51,9 @@ class AskedPrediction(Asked):
     input_tokens: float | None = Field(None, ge=1, le=MOST, allow_inf_nan=False, description="Mean prompt length.")
     output_tokens: float | None = Field(None, ge=1, le=MOST, allow_inf_nan=False, description="Mean reply length.")
     steps: int | None = Field(None, ge=1, le=10_000, description="Denoising steps.")
+    engine_version: str | None = Field(
+        None, max_length=50, description="Version of vLLM, for example 0.25.1; the study's by default."
+    )
     before: str | None = Field(
         None, max_length=2000, description="The query of another configuration, to compare this one with."
     )
@@ -111,6 +114,8 @@ def estimate_of(asked: AskedPrediction) -> Estimate:
         gpu_model=asked.gpu,
         num_gpus=asked.gpus,
         weight_precision=asked.precision,
+        engine=None if asked.engine_version is None else "vllm",
+        engine_version=asked.engine_version,
     )
     return predict(workload, deployment, batch_size=asked.batch)
 
@@ -139,6 +144,7 @@ def form(asked: AskedPrediction, estimate: Estimate | None) -> dict[str, Any]:
             "Images and video": [name for name in names if kinds[name]],
         },
         "model_id": chosen,
+        "study_version": None if kinds.get(chosen, False) else facts.engine("vllm").version,
         "gpu_models": list(facts.gpus),
         "tasks": list(facts.tasks),
         "precisions": PRECISIONS,
