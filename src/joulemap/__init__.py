@@ -11,10 +11,10 @@ The names below are loaded when first used, so that ``import joulemap`` costs ne
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
 
+# As type checkers know it; the module typing alone would take longer to load than all the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from joulemap.diagnose.breakdown import Breakdown, breakdown
     from joulemap.diagnose.diagnose import diagnose
@@ -180,6 +180,8 @@ if not TYPE_CHECKING:
         if name not in _HOME_OF:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
+        from importlib import import_module
+
         value: object = getattr(import_module(_HOME_OF[name]), name)
         globals()[name] = value
         return value

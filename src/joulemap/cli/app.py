@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from joulemap import __version__
+from joulemap.cli.ctrl_c import end_in_order, leave_with
 from joulemap.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, JoulemapError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -77,9 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = run(arguments)
         sys.stdout.flush()
+        leave_with(code)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
         code = EXIT_INTERRUPTED
+        leave_with(code)
+        sys.stderr.write("interrupted\n")
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; that is its right.
         sys.stderr.close()
@@ -107,7 +110,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not words[0].startswith("-") and words[0] not in VERBS:
             kind = "verb"
             raise UnknownNameError(kind, words[0], VERBS)
-        result = build_app()(words, exit_on_error=False, print_error=True, result_action="return_value")
+        verb, bound, _ = build_app().parse_args(words, exit_on_error=False, print_error=True)
+        end_in_order()
+        result = verb(*bound.args, **bound.kwargs)
     except JoulemapError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -42,6 +42,9 @@ def export(
         pace: How often to look.
         meters: What measures.
         common: Store.
+
+    Raises:
+        KeyboardInterrupt: The end was asked for before there was anything to export.
     """
     from joulemap.watch.endpoint import Endpoint
     from joulemap.watch.otlp import sending
@@ -64,6 +67,7 @@ def export(
             stack.enter_context(sending(lambda: agent.snapshot, otlp))
             note(f"sending to {otlp}")
         note(f"metrics at {endpoint.url}" + (" (bearer token needed)" if token else ""))
-        agent.run(stop)
+        if not agent.run(stop):
+            raise KeyboardInterrupt
         note("ended")  # Ctrl-C, or a request to terminate, is how exporting ends
     return EXIT_DONE

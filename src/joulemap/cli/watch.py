@@ -46,6 +46,9 @@ def watch(
         pace: How often to look.
         meters: What measures.
         common: Store and output.
+
+    Raises:
+        KeyboardInterrupt: The end was asked for before there was anything to show.
     """
     options = common or Common()
     request = WatchRequest(
@@ -59,9 +62,12 @@ def watch(
     live = sys.stdout.isatty() and not (plain or options.json)
     with stopping() as stop, watching(request, options.open()) as agent:
         if live and _has_textual():
-            _show(agent, ends_s, stop)
+            seen = _show(agent, ends_s, stop)
         else:
-            _print_lines(agent, ends_s, stop, as_json=options.json)
+            seen = _print_lines(agent, ends_s, stop, as_json=options.json)
+    # The end was asked for while the meters opened: there is nothing to show.
+    if not seen:
+        raise KeyboardInterrupt
     if options.json:
         _print_json(agent.snapshot)
     else:
@@ -78,18 +84,21 @@ def _has_textual() -> bool:
     return True
 
 
-def _show(agent: Agent, ends_s: float | None, stop: Stop) -> None:
+def _show(agent: Agent, ends_s: float | None, stop: Stop) -> bool:
+    """Show the live view until the end is asked for; return whether there was time to begin."""
     from joulemap.cli.watch_view import show
 
-    if stop.is_set():
-        return
+    seen = False
     # The view has a loop of its own, which an exception ends.
     with suppress(KeyboardInterrupt), ended_like_ctrl_c(*SIGNALS):
-        show(agent, ends_s)
+        if not stop.is_set():
+            seen = True
+            show(agent, ends_s)
+    return seen
 
 
-def _print_lines(agent: Agent, ends_s: float | None, stop: Stop, *, as_json: bool) -> None:
-    """Print a line for every interval until the time is over or the end is asked for."""
+def _print_lines(agent: Agent, ends_s: float | None, stop: Stop, *, as_json: bool) -> bool:
+    """Print a line for every interval until the time is over or the end is asked for; return whether any passed."""
     due_s = time.monotonic() + agent.settings.interval_s
 
     def tell(snapshot: Snapshot) -> None:
@@ -105,7 +114,7 @@ def _print_lines(agent: Agent, ends_s: float | None, stop: Stop, *, as_json: boo
                 sys.stdout.write(line_of(snapshot) + "\n")
                 sys.stdout.flush()
 
-    agent.run(stop, tell)
+    return agent.run(stop, tell)
 
 
 def _print_json(snapshot: Snapshot) -> None:

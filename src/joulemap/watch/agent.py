@@ -108,13 +108,16 @@ class Agent:
         """What was known after the newest tick; any thread may ask."""
         return self._snapshot or self._picture.at(self._clock.now(), self._clock.monotonic_s())
 
-    def run(self, stop: threading.Event | Stop, on_snapshot: Callable[[Snapshot], None] | None = None) -> None:
-        """Tick once a second until ``stop`` is set, then settle what is left."""
+    def run(self, stop: threading.Event | Stop, on_snapshot: Callable[[Snapshot], None] | None = None) -> bool:
+        """Tick once a second until ``stop`` is set; return whether there was time for a tick at all."""
+        ticked = False
         while not stop.is_set():
             self.tick()
+            ticked = True
             if on_snapshot is not None:
                 on_snapshot(self.snapshot)
             stop.wait(TICK_S)
+        return ticked
 
     def close(self) -> None:
         """Share what is pending, stop and close the meters; a second call does nothing."""
