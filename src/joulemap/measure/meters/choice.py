@@ -17,7 +17,6 @@ from joulemap.measure.meters.assumed import AssumedMeter
 from joulemap.measure.meters.meter import Meter
 from joulemap.measure.meters.nvidia import NvidiaMeter
 from joulemap.measure.meters.rapl import POWERCAP, RaplMeter
-from joulemap.measure.meters.replay import ReplayMeter
 
 ENTRY_POINT_GROUP = "joulemap.meters"
 """Third parties register a function that takes :class:`MeterOptions` and returns a :class:`Meter`."""
@@ -45,6 +44,8 @@ def _open_replay(options: MeterOptions) -> Meter:
     if options.replay is None:
         msg = "the replay meter needs a recording"
         raise UsageError(msg, fix="--meter replay:FILE")
+    from joulemap.measure.meters.replay import ReplayMeter
+
     return ReplayMeter(options.replay, clock=options.clock)
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Series = NDArray[np.float64]
 
@@ -157,7 +156,9 @@ def _fit(values: Series, shape: Callable[[int], Series], level: float) -> Trend:
     if error2 <= (1e-9 * level) ** 2:
         p_value = 1.0 if abs(height) < 1e-9 * abs(level) else 0.0
     else:
-        p_value = float(2.0 * stats.t.sf(abs(height) / math.sqrt(error2), freedom))
+        from scipy.special import stdtr
+
+        p_value = float(2.0 * stdtr(freedom, -abs(height) / math.sqrt(error2)))
     return Trend(drift_fraction=height / level, p_value=p_value, batches=n)
 
 

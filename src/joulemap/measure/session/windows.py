@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from joulemap.measure.session.steady import autocorrelation
 
@@ -82,7 +81,9 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
     # A few windows cannot tell correlation from chance.
     rho = max(0.0, min(0.9, autocorrelation(residuals))) if n >= 10 else 0.0
     widened = math.sqrt((1 + rho) / (1 - rho))
-    t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1))
+    from scipy.special import stdtrit
+
+    t = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2))
     return Ratio(value=value, half_width=t * error * widened)
 
 
