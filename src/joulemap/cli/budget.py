@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,60 +15,72 @@ from joulemap.plan.budget import BudgetReport, EnergyBudget, Pairing, Scope, ene
 from joulemap.units import J_PER_KWH
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """The budget, and what it is for."""
+
+    joules: float | None = None
+    """The budget in joules; or give --kwh or --gco2e."""
+    kwh: float | None = None
+    """The budget in kilowatt-hours."""
+    gco2e: float | None = None
+    """The budget in grams of CO2 equivalent, with --carbon-intensity."""
+    carbon_intensity: float | None = None
+    """Grams of CO2 equivalent per kilowatt-hour."""
+    per: Literal["response", "user", "day"] = "response"
+    """What the budget is for: one response, or the responses of one user or one day."""
+    responses: float | None = None
+    """Responses per user or per day."""
+    scope: Scope = "gpu"
+    """Count the GPUs' energy, or the facility's, with servers and PUE."""
+    pue: float = 1.0
+    """Power usage effectiveness of the facility."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PairingOptions:
+    """What is held against the budget."""
+
+    task: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    """Only this task; may be given again."""
+    model: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    """Only this model; may be given again."""
+    gpu: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    """Only this GPU model; may be given again; one that was not measured is predicted."""
+    itl_limit: str | None = None
+    """For text, only configurations with at most this median inter-token latency, such as 50ms."""
+    latency_limit: str | None = None
+    """For images and videos, only configurations with at most this batch latency, such as 30s."""
+
+
 def show_budget(
     *,
-    joules: float | None = None,
-    kwh: float | None = None,
-    gco2e: float | None = None,
-    carbon_intensity: float | None = None,
-    per: Literal["response", "user", "day"] = "response",
-    responses: float | None = None,
-    scope: Scope = "gpu",
-    pue: float = 1.0,
-    task: Annotated[list[str] | None, Parameter(negative="")] = None,
-    model: Annotated[list[str] | None, Parameter(negative="")] = None,
-    gpu: Annotated[list[str] | None, Parameter(negative="")] = None,
-    itl_limit: str | None = None,
-    latency_limit: str | None = None,
+    allowed: BudgetOptions | None = None,
+    pairings: PairingOptions | None = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     common: Common | None = None,
 ) -> None:
     """Say which models fit which task within an energy budget, and what must change for the others.
 
     Args:
-        joules: The budget in joules; or give --kwh or --gco2e.
-        kwh: The budget in kilowatt-hours.
-        gco2e: The budget in grams of CO2 equivalent, with --carbon-intensity.
-        carbon_intensity: Grams of CO2 equivalent per kilowatt-hour.
-        per: What the budget is for: one response, or the responses of one user or one day.
-        responses: Responses per user or per day.
-        scope: Count the GPUs' energy, or the facility's, with servers and PUE.
-        pue: Power usage effectiveness of the facility.
-        task: Only this task; may be given again.
-        model: Only this model; may be given again.
-        gpu: Only this GPU model; may be given again; one that was not measured is predicted.
-        itl_limit: For text, only configurations with at most this median inter-token latency, such as 50ms.
-        latency_limit: For images and videos, only configurations with at most this batch latency, such as 30s.
+        allowed: The budget, and what it is for.
+        pairings: What is held against the budget.
         output: Draw the ranking into this .html, .svg or .png file too.
         common: Store and output.
     """
-    options = common or Common()
-    budget = EnergyBudget(
-        energy_j=_joules(joules, kwh, gco2e, carbon_intensity) / _responses(per, responses),
-        scope=scope,
-        pue=_pue(pue),
-        itl_limit_s=None if itl_limit is None else seconds(itl_limit, "--itl-limit"),
-        latency_limit_s=None if latency_limit is None else seconds(latency_limit, "--latency-limit"),
-    )
+    options, among = common or Common(), pairings or PairingOptions()
+    budget = _budget(allowed or BudgetOptions(), among)
     from joulemap.catalog import load_catalog
 
     catalog = load_catalog()
     report = energy_budget(
         options.open().non_empty_frame(),
         budget,
-        tasks=[catalog.task(t).id if t not in catalog.tasks else t for t in task or ()],
-        models=[catalog.model(m).id for m in model or ()],
-        gpu_models=[catalog.gpu(g).id for g in gpu or ()],
+        tasks=[catalog.task(t).id if t not in catalog.tasks else t for t in among.task or ()],
+        models=[catalog.model(m).id for m in among.model or ()],
+        gpu_models=[catalog.gpu(g).id for g in among.gpu or ()],
     )
     if output is not None:
         from joulemap.report.charts.budget import budget_chart
@@ -84,18 +97,35 @@ def show_budget(
         note(f"Wrote {output}")
 
 
-def _joules(joules: float | None, kwh: float | None, gco2e: float | None, intensity: float | None) -> float:
-    given = [x for x in (joules, kwh, gco2e) if x is not None]
+def _budget(allowed: BudgetOptions, among: PairingOptions) -> EnergyBudget:
+    """Return the budget of one response.
+
+    Raises:
+        UsageError: It is none, or more than one.
+    """
+    itl, latency = among.itl_limit, among.latency_limit
+    return EnergyBudget(
+        energy_j=_joules(allowed) / _responses(allowed.per, allowed.responses),
+        scope=allowed.scope,
+        pue=_pue(allowed.pue),
+        itl_limit_s=None if itl is None else seconds(itl, "--itl-limit"),
+        latency_limit_s=None if latency is None else seconds(latency, "--latency-limit"),
+    )
+
+
+def _joules(allowed: BudgetOptions) -> float:
+    given = [x for x in (allowed.joules, allowed.kwh, allowed.gco2e) if x is not None]
     if len(given) != 1:
         msg = "a budget is one of --joules, --kwh and --gco2e"
         raise UsageError(msg, fix="joulemap budget --joules 500")
     if not 0 < given[0] < float("inf"):
         msg = f"a budget must be positive, not {given[0]:g}"
         raise UsageError(msg, fix="joulemap budget --joules 500")
-    if joules is not None:
-        return joules
-    if kwh is not None:
-        return kwh * J_PER_KWH
+    if allowed.joules is not None:
+        return allowed.joules
+    if allowed.kwh is not None:
+        return allowed.kwh * J_PER_KWH
+    intensity = allowed.carbon_intensity
     if intensity is None or not intensity > 0:
         msg = "a budget in CO2 needs the carbon intensity of the electricity"
         raise UsageError(msg, fix="--gco2e 0.1 --carbon-intensity 350")
