@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import import_module
 
 import pytest
@@ -13,17 +14,29 @@ import joulemap as jm
 from joulemap.notebook import ShownInNotebooks
 from joulemap.report.renderers import notebook
 from joulemap.store.run_store import RunStore
+from joulemap.store.schema import runs_to_frame
 from tests.builders import llm_run
 from tests.report import values
 from tests.report.conftest import MARKUP
 from tests.report.test_html import Page, faults
 
-SHOWN = {
+RUNS = runs_to_frame(
+    [
+        llm_run(model_id=model, batch=batch, gpu_model=gpu, energy_j=energy)
+        for model, share in ((MARKUP, 1.0), ("org/model-8b", 0.5))
+        for batch, gpu, energy in ((8.0, "H100", share), (16.0, "B200", 0.6 * share))
+    ],
+    stored_at=datetime.now(UTC),
+)
+SHOWN: dict[str, ShownInNotebooks] = {
     "run": llm_run(model_id=MARKUP),
     "diagnosis": values.diagnosis(),
     "explanation": values.explanation(),
     "plan": values.plan(),
     "simulation": values.simulation(),
+    "budget": jm.energy_budget(RUNS, jm.EnergyBudget(energy_j=60.0)),
+    "breakdown": jm.breakdown(RUNS, by="model"),
+    "GPU comparison": jm.compare_gpus(RUNS, ["H100", "B200"]),
 }
 
 
@@ -55,9 +68,10 @@ def test_two_outputs_on_a_page_do_not_clash() -> None:
 
 
 def test_markup_in_names_is_shown_as_text() -> None:
-    html = llm_run(model_id=MARKUP)._repr_html_()
-    assert html is not None
-    assert MARKUP in " ".join(Page(html).texts)
+    for name in ("run", "budget", "breakdown", "GPU comparison"):
+        html = SHOWN[name]._repr_html_()
+        assert html is not None
+        assert MARKUP[MARKUP.index("<img") :] in " ".join(Page(html).texts)
 
 
 def test_without_the_extra_values_show_their_repr() -> None:

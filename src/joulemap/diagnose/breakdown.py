@@ -15,6 +15,7 @@ import polars as pl
 
 from joulemap.diagnose.series import base_model
 from joulemap.errors import InfeasibleError, UnknownNameError
+from joulemap.notebook import ShownInNotebooks
 from joulemap.records import Basis, weakest
 from joulemap.store.schema import row_to_run
 from joulemap.store.selector import BATCH_CEILING, latest
@@ -116,7 +117,7 @@ class BreakdownRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breakdown:
+class Breakdown(ShownInNotebooks):
     """A breakdown: its rows, cheapest first within a task (batches: smallest first), and what was left out."""
 
     by: str

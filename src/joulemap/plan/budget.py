@@ -10,6 +10,7 @@ import polars as pl
 
 from joulemap.catalog import Catalog, load_catalog
 from joulemap.errors import JoulemapError, UsageError
+from joulemap.notebook import ShownInNotebooks
 from joulemap.plan.options import OptionRequest, find_options
 from joulemap.plan.overhead import server_power
 from joulemap.predict.calibration import Calibration
@@ -54,7 +55,7 @@ class Pairing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetReport:
+class BudgetReport(ShownInNotebooks):
     """Every pairing of a model and a task against a budget, the cheapest first in each task."""
 
     budget: EnergyBudget

@@ -11,6 +11,7 @@ import polars as pl
 from joulemap.catalog import Catalog, load_catalog
 from joulemap.diagnose.series import base_model
 from joulemap.errors import InfeasibleError, UsageError
+from joulemap.notebook import ShownInNotebooks
 from joulemap.plan.fleet import plan_fleet
 from joulemap.plan.options import OptionRequest, find_options
 from joulemap.plan.spec import PlanSpec, Pool
@@ -119,7 +120,7 @@ class FleetOfOne:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(ShownInNotebooks):
     """GPU models compared."""
 
     gpu_models: tuple[str, ...]

@@ -12,12 +12,15 @@ from joulemap.report.renderers.extra import require_plots
 from joulemap.report.renderers.html import blocks_html, stylesheet
 
 DOCUMENTS = {
+    "joulemap.diagnose.breakdown.Breakdown": "joulemap.report.documents.breakdown:breakdown_document",
     "joulemap.diagnose.diagnosis.Diagnosis": "joulemap.report.documents.diagnosis:diagnosis_document",
     "joulemap.diagnose.explanation.Explanation": "joulemap.report.documents.explanation:bare_explanation_document",
     "joulemap.optimize.choice.Recommendation": "joulemap.report.documents.recommendation:bare_document",
     "joulemap.optimize.tradeoff.Comparison": "joulemap.report.documents.frontier:comparison_document",
     "joulemap.optimize.tradeoff.Frontier": "joulemap.report.documents.frontier:frontier_document",
+    "joulemap.plan.budget.BudgetReport": "joulemap.report.documents.budget:budget_document",
     "joulemap.plan.fleet.FleetPlan": "joulemap.report.documents.plan:bare_plan_document",
+    "joulemap.plan.procurement.Comparison": "joulemap.report.documents.gpu_comparison:gpu_comparison_document",
     "joulemap.plan.simulate.simulate.Simulation": "joulemap.report.documents.plan:bare_simulation_document",
     "joulemap.records.estimate.Estimate": "joulemap.report.documents.estimate:estimate_document",
     "joulemap.records.run.Run": "joulemap.report.documents.run:bare_run_document",
