@@ -36,6 +36,20 @@ def test_a_version_alone_means_vllm(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["assumptions"]["sampler"] == "plain"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--engine", "vlm"), "did you mean 'vllm'"),
+        (("--engine-version", "newest"), "does not begin with a number"),
+    ],
+)
+def test_an_unknown_engine_or_version_is_refused(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, str], message: str
+) -> None:
+    assert run([*QWEN, "--batch", "8", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_tables_are_printed_and_notes_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*QWEN, "--batch", "9000"]) == 0
     printed = capsys.readouterr()

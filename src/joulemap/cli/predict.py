@@ -162,11 +162,28 @@ def deployment_of(system: System) -> tuple[Deployment, dict[str, ModelArchitectu
         expert_parallel=system.expert_parallel,
         data_parallel=system.data_parallel,
         max_num_seqs=system.max_num_seqs,
-        # Only vLLM's versions are told apart, so that a version alone means it.
-        engine=system.engine or (None if system.engine_version is None else "vllm"),
+        engine=_engine(system),
         engine_version=system.engine_version,
     )
     return deployment, models
+
+
+def _engine(system: System) -> str | None:
+    """Return the catalog's name of what serves.
+
+    Raises:
+        UnknownNameError: The catalog has no such engine.
+        UsageError: The version does not begin with a number.
+    """
+    from joulemap.catalog import load_catalog
+
+    version = system.engine_version
+    if version is not None and not version.lstrip("v")[:1].isdigit():
+        msg = f"--engine-version {version!r} does not begin with a number"
+        raise UsageError(msg, fix="give it as the engine tells it, for example --engine-version 0.25.1")
+    # Only vLLM's versions are told apart, so that a version alone means it.
+    name = system.engine or (None if version is None else "vllm")
+    return None if name is None else load_catalog().engine(name).id
 
 
 def check_demand(work: Work) -> None:
