@@ -19,6 +19,13 @@ from joulemap.measure.load.prompts import WORDS
 
 CONTROL = ("<unk>", "<s>", "</s>")
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "unk_token": CONTROL[0],
+    "bos_token": CONTROL[1],
+    "eos_token": CONTROL[2],
+    "chat_template": CHAT_TEMPLATE,
+}
 FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # Sources: the publishers' config.json and generation_config.json.
     "Qwen/Qwen3": (
@@ -92,16 +99,7 @@ def main() -> None:
         ("config.json", config),
         ("generation_config.json", sampling | {"bos_token_id": 1, "eos_token_id": 2}),
         ("tokenizer.json", tokenizer_of(config["vocab_size"])),
-        (
-            "tokenizer_config.json",
-            {
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "unk_token": CONTROL[0],
-                "bos_token": CONTROL[1],
-                "eos_token": CONTROL[2],
-                "chat_template": CHAT_TEMPLATE,
-            },
-        ),
+        ("tokenizer_config.json", TOKENIZER_CONFIG),
     ):
         (folder / name).write_text(json.dumps(content))
     print(f"Wrote {folder}: {model_id} without weights")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from itertools import islice, product
 from pathlib import Path
 
-from joulemap.measure.load.prompts import WORDS
+from benchmarks.gpu.make_checkpoint import TOKENIZER_CONFIG, tokenizer_of
 
 VOCABULARY = 8192
 LAYERS = 4
 HIDDEN_SIZE = 256
 KV_HEADS = 4
 HEAD_SIZE = 32
-CONTROL = ("<unk>", "<s>", "</s>")
-CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
 def write_checkpoint(folder: Path) -> Path:
@@ -22,8 +19,8 @@ def write_checkpoint(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (
         ("config.json", _config()),
-        ("tokenizer.json", _tokenizer()),
-        ("tokenizer_config.json", _tokenizer_config()),
+        ("tokenizer.json", tokenizer_of(VOCABULARY)),
+        ("tokenizer_config.json", TOKENIZER_CONFIG),
     ):
         (folder / name).write_text(json.dumps(content))
     return folder
@@ -48,48 +45,4 @@ def _config() -> dict[str, object]:
         "vocab_size": VOCABULARY,
         "bos_token_id": 1,
         "eos_token_id": 2,
-    }
-
-
-def _tokenizer() -> dict[str, object]:
-    syllables = [consonant + vowel for consonant in "bdklmnrst" for vowel in "aeiou"]
-    made_up = ("".join(parts) for parts in product(syllables, repeat=3))
-    words = dict.fromkeys((*CONTROL, *WORDS))
-    words |= dict.fromkeys(islice((w for w in made_up if w not in words), VOCABULARY - len(words)))
-    special = [
-        {
-            "id": number,
-            "content": word,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for number, word in enumerate(CONTROL)
-    ]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": special,
-        "normalizer": None,
-        "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "post_processor": None,
-        "decoder": None,
-        "model": {
-            "type": "WordLevel",
-            "vocab": {word: number for number, word in enumerate(words)},
-            "unk_token": CONTROL[0],
-        },
-    }
-
-
-def _tokenizer_config() -> dict[str, object]:
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": CONTROL[0],
-        "bos_token": CONTROL[1],
-        "eos_token": CONTROL[2],
-        "chat_template": CHAT_TEMPLATE,
     }
