@@ -35,6 +35,17 @@ SETTINGS = (
 )
 
 
+_DRAWN = (
+    pl.when(pl.col("task").is_in([CHAT, CODE]))
+    .then(pl.lit(0.25))
+    .when(pl.col("task") == STATIC)
+    .then(pl.lit(0.0))
+    .alias("output_length_spread")
+)
+"""Squared coefficient of variation of the replies: the client drew them log-normal, half as wide as their mean. The
+study's are less even, and the model takes them for the study's where nothing is said."""
+
+
 def runs(*tasks: str) -> pl.DataFrame:
     """Return the measured runs of some tasks, or all."""
     table = upgraded(pl.read_parquet(FOLDER / "runs.parquet"), 1, "runs.parquet")
@@ -56,8 +67,12 @@ def as_committed(kind: str, *tasks: str) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def present(measured: pl.DataFrame, *, given: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Return what the shipped calibration predicts now, with engine and batch as they were."""
-    return predict_many(measured.select(SETTINGS), given=given)
+    """Return what the shipped calibration predicts now, with engine, batch and lengths as they were."""
+    return predict_many(_asked(measured), given=None if given is None else given.with_columns(_DRAWN))
+
+
+def _asked(measured: pl.DataFrame) -> pl.DataFrame:
+    return measured.select(*SETTINGS, _DRAWN)
 
 
 def errors(

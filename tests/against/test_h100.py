@@ -63,17 +63,26 @@ def test_what_was_committed_took_the_engine_for_the_studys() -> None:
 def test_a_served_run_is_predicted_from_its_engines_version() -> None:
     served = runs(CHAT, CODE)
     found = errors(served, present(served), TEXT)
-    assert found["energy_per_output_j"][0] < 0.07
-    assert found["energy_per_output_j"][1] < 0.14
+    assert found["energy_per_output_j"][0] < 0.04
+    assert found["energy_per_output_j"][1] < 0.11
     assert all(inside >= 0.9 for _, _, inside in found.values())
     unversioned = present(served.with_columns(pl.lit(None, pl.String).alias("engine_version")))
     assert errors(served, unversioned, TEXT)["energy_per_output_j"][0] > 2 * found["energy_per_output_j"][0]
 
 
-def test_three_runs_correct_all_others() -> None:
+def test_given_runs_do_not_spoil_what_is_right_without_them() -> None:
     told = few_shot()
-    assert told["three given"][0] < 0.7 * told["none given"][0]
+    assert told["three given"][0] < 1.1 * told["none given"][0]
+    assert told["three given"][1] < 0.1
     assert told["three given"][2] >= 0.9
+
+
+def test_the_cache_is_as_full_as_the_engine_said() -> None:
+    served = runs(CHAT, CODE)
+    ratios = present(served)["kv_cache_utilization"] / served["kv_cache_utilization"]
+    on_a_full_card = ((served["model_id"] == "Qwen/Qwen3-32B") & (served["num_gpus"] == 1)).to_list()
+    for ratio, full in zip(ratios, on_a_full_card, strict=True):
+        assert ratio == pytest.approx(1.0, abs=0.25 if full else 0.12)
 
 
 def test_the_modelled_traffic_is_what_the_memory_counter_saw() -> None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from joulemap.catalog import load_catalog
 from joulemap.errors import ImportFileError, UsageError
 from joulemap.measure.load.arrivals import due_times, request_numbers, schedule, share_of
 from joulemap.measure.load.lengths import (
@@ -37,6 +38,7 @@ from joulemap.measure.load.prompts import (
     prompts_for,
 )
 from joulemap.measure.load.target import Endpoint, Target
+from joulemap.measure.load.task import task_workload
 from joulemap.measure.load.trace import read_trace
 from joulemap.records.workload import LengthDistribution, Workload
 
@@ -174,6 +176,20 @@ def test_a_workload_gives_prompts_of_its_lengths() -> None:
     replies = [int(str(body["max_tokens"])) for body in means]
     assert np.mean(replies) == pytest.approx(9, rel=0.1)
     assert prompts_for(Workload()) == SyntheticPrompts()
+
+
+def test_a_task_gives_replies_as_uneven_as_its_own() -> None:
+    known = load_catalog().task("lm-arena-chat").output_lengths
+    assert known is not None
+    assert known.median_tokens is not None
+    assert known.p99_tokens is not None
+    bodies = bodies_of(prompts_for(task_workload("lm-arena-chat")), 4000)
+    replies = [int(str(body["max_tokens"])) for body in bodies]
+    assert np.mean(replies) == pytest.approx(known.mean_tokens, rel=0.05)
+    assert np.median(replies) == pytest.approx(known.median_tokens, rel=0.05)
+    assert max(replies) <= known.p99_tokens
+    halved = bodies_of(prompts_for(Workload(task="lm-arena-chat", mean_output_tokens=known.mean_tokens / 2)), 4000)
+    assert max(int(str(body["max_tokens"])) for body in halved) <= known.p99_tokens / 2 + 1
 
 
 def test_completions_take_text_and_extra_fields_win() -> None:

@@ -14,6 +14,7 @@ from joulemap.errors import ImportFileError, UsageError
 from joulemap.measure.load.lengths import FixedLength, HistogramLength, Lengths, LogNormalLength
 from joulemap.measure.load.pictures import Pictures
 from joulemap.measure.load.target import Endpoint, Target
+from joulemap.measure.load.task import reply_lengths
 from joulemap.records.workload import Workload
 
 _WORDS = (
@@ -257,8 +258,8 @@ def encode(target: Target, content: str | list[Any], max_tokens: int, fields: Ma
 def prompts_for(workload: Workload, *, pictures: Pictures | None = None) -> SyntheticPrompts:
     """Return synthetic prompts with a workload's lengths.
 
-    Replies follow the workload's histogram where it has one, else its mean. What the workload does not
-    state stays at the default of ``SyntheticPrompts``: 256 tokens in, 128 out.
+    Replies follow the workload's histogram where it has one, else its mean and its task's spread. What the workload
+    does not state stays at the default of ``SyntheticPrompts``: 256 tokens in, 128 out.
     """
     prompts = SyntheticPrompts(pictures=pictures)
     if workload.mean_input_tokens is not None:
@@ -266,5 +267,5 @@ def prompts_for(workload: Workload, *, pictures: Pictures | None = None) -> Synt
     if workload.output_lengths is not None:
         prompts = replace(prompts, output_tokens=HistogramLength(workload.output_lengths))
     elif workload.mean_output_tokens is not None:
-        prompts = replace(prompts, output_tokens=LogNormalLength(mean_tokens=workload.mean_output_tokens))
+        prompts = replace(prompts, output_tokens=reply_lengths(workload, workload.mean_output_tokens))
     return prompts

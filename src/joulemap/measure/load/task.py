@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from joulemap.catalog import load_catalog
 from joulemap.errors import UnknownNameError, UsageError
+from joulemap.measure.load.lengths import LogNormalLength
 from joulemap.measure.load.pictures import Pictures
 from joulemap.records import Modality, Workload
 
@@ -38,3 +41,20 @@ def task_pictures(workload: Workload) -> Pictures | None:
     if workload.input_modality is Modality.TEXT or workload.task is None:
         return None
     return Pictures(images=max(1, load_catalog().task(workload.task).images_per_request))
+
+
+def reply_lengths(workload: Workload, mean_tokens: float) -> LogNormalLength:
+    """Return log-normal replies of a mean, as uneven as those of the workload's task are known to be.
+
+    The ratio of mean to median sets the spread; no reply is longer than the task's 99th percentile, since one that
+    holds its place for minutes would decide how long a measurement has to be.
+    """
+    try:
+        known = None if workload.task is None else load_catalog().task(workload.task).output_lengths
+    except UnknownNameError:
+        known = None
+    if known is None or known.median_tokens is None or known.p99_tokens is None:
+        return LogNormalLength(mean_tokens=mean_tokens)
+    variation = math.sqrt(max((known.mean_tokens / known.median_tokens) ** 2 - 1.0, 0.0))
+    longest = known.p99_tokens * mean_tokens / known.mean_tokens
+    return LogNormalLength(mean_tokens=mean_tokens, variation=variation, max_tokens=round(longest))
