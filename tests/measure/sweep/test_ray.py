@@ -163,10 +163,11 @@ def test_a_sweep_survives_a_killed_node_and_a_killed_driver(cluster: Cluster, tm
     assert len(told["runs"]) == 2, told["attempts"]
     nodes = {a["node"] for a in told["attempts"] if a["end"] == "measured"}
     assert all(HEAD in node for node in nodes), nodes
-    assert sorted(f["end"] for f in told["without_run"].values()) == ["no node", "node lost"]
-    reasons = " / ".join(f["reason"] for f in told["without_run"].values())
-    assert "no node of" in reasons
-    assert "1 B200" in reasons
+    # Ray notices a lost node after a while: until then it may have sent the second configuration there too.
+    ends = sorted(f["end"] for f in told["without_run"].values())
+    assert ends in (["no node", "node lost"], ["node lost", "node lost"])
+    for failure in told["without_run"].values():
+        assert failure["end"] == "node lost" or "1 B200" in failure["reason"]
 
     cluster.start(OTHER, "B200")
     with driver(cluster, file, store) as second:
