@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pynvml
 import torch
 
 from joulemap.measure.activity.activity import ACTIVITY_RATE_HZ, DeviceActivity, activity_between
@@ -21,6 +22,7 @@ from joulemap.measure.meters.energy import energy_between
 from joulemap.measure.meters.meter import DeviceReading
 from joulemap.measure.meters.nvidia import NvidiaMeter
 from joulemap.measure.meters.sampler import Sampler
+from joulemap.units import J_PER_MJ
 
 GIB = 1 << 30
 
@@ -29,7 +31,7 @@ def main() -> None:
     seconds_s = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     meter, activity = NvidiaMeter(), GpmActivity()
     report: dict[str, Any] = {"meter": asdict(meter.describe()), "activity": asdict(activity.describe())}
-    report["counter"] = counter_period(meter)
+    report["counter"] = counter_period()
     report["sampling"] = sampling_cost(meter)
     phases: dict[str, Callable[[float], dict[str, float]]] = {
         "bare_idle": idle,
@@ -83,15 +85,16 @@ def main() -> None:
     activity.close()
 
 
-def counter_period(meter: NvidiaMeter) -> dict[str, float]:
+def counter_period() -> dict[str, float]:
     """Return how often the energy counter moves, read as fast as it can be."""
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
     moved: list[tuple[float, float]] = []
     last, reads = None, 0
     end_s = time.monotonic() + 3.0
     while (now_s := time.monotonic()) < end_s:
-        energy = meter.read().rows[0].energy_j
+        energy = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * J_PER_MJ
         reads += 1
-        if energy is not None and energy != last:
+        if energy != last:
             moved.append((now_s, energy))
             last = energy
     times = np.diff([t for t, _ in moved])

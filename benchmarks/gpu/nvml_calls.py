@@ -1,7 +1,8 @@
 """What each call to a GPU's driver costs, so that the meter asks for no more than it can afford.
 
-Prints one JSON object: for each call, the time and the CPU that it takes, and what sampling with the product's own
-meter takes. Usage: ``python -m benchmarks.gpu.nvml_calls [--fake]``; needs nothing but joulemap.
+Prints one JSON object: for each call, the time and the CPU that it takes; what the energy counter of each GPU takes
+when it is read with pauses, as a sampler does; and what sampling with the product's own meter takes. Usage:
+``python -m benchmarks.gpu.nvml_calls [--fake]``; needs nothing but joulemap.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ import pynvml
 
 from joulemap.measure.meters.fake_nvml import FakeNvml
 from joulemap.measure.meters.meter import DeviceReading
-from joulemap.measure.meters.nvidia import FIELDS, QUICK, NvidiaMeter
+from joulemap.measure.meters.nvidia import ENERGY_FIELD, FIELDS, NvidiaMeter
 from joulemap.measure.meters.sampler import Sampler
 
 TIMES = 50
+PAUSED_TIMES = 20
 SAMPLED_S = 10.0
 RATE_HZ = 10.0
 
 
 def calls_of(nvml: Any, handle: Any) -> dict[str, Callable[[], object]]:
     """Return the calls that the meter makes, or could make, by name."""
-    ids = {name: field for name, field, _ in FIELDS}
+    ids = {"energy_j": ENERGY_FIELD} | {name: field for name, field, _ in FIELDS}
     groups = {name: [field] for name, field in ids.items()}
-    groups["energy and power in one call"] = [ids[name] for name in sorted(QUICK)]
+    groups["energy and power in one call"] = [ids["energy_j"], ids["power_w"]]
     groups["all fields in one call"] = list(ids.values())
     calls: dict[str, Callable[[], object]] = {
         name: partial(nvml.nvmlDeviceGetFieldValues, handle, group) for name, group in groups.items()
@@ -44,18 +46,29 @@ def calls_of(nvml: Any, handle: Any) -> dict[str, Callable[[], object]]:
     }
 
 
-def cost_of(call: Callable[[], object]) -> dict[str, float] | str:
-    """Return the time and the CPU of one call, or why it is refused."""
+def cost_of(call: Callable[[], object], times: int = TIMES, pause_s: float = 0.0) -> dict[str, float] | str:
+    """Return the time and the CPU of one call, or why it is refused; ``pause_s`` before each as a sampler waits."""
     try:
         call()
     except pynvml.NVMLError as error:
         return str(error)
     begin_s, cpu_s = time.perf_counter(), time.process_time()
-    for _ in range(TIMES):
+    for _ in range(times):
+        if pause_s:
+            time.sleep(pause_s)
         call()
     return {
-        "us": (time.perf_counter() - begin_s) / TIMES * 1e6,
-        "cpu_us": (time.process_time() - cpu_s) / TIMES * 1e6,
+        "us": ((time.perf_counter() - begin_s) / times - pause_s) * 1e6,
+        "cpu_us": (time.process_time() - cpu_s) / times * 1e6,
+    }
+
+
+def counters(nvml: Any) -> dict[str, dict[str, float] | str]:
+    """Return what the energy counter of each GPU costs when it is read as a sampler does, with pauses."""
+    handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    return {
+        f"GPU {i}": cost_of(partial(nvml.nvmlDeviceGetTotalEnergyConsumption, handle), PAUSED_TIMES, 1.0 / RATE_HZ)
+        for i, handle in enumerate(handles)
     }
 
 
@@ -78,7 +91,7 @@ def main() -> None:
     nvml.nvmlInit()
     handle = nvml.nvmlDeviceGetHandleByIndex(0)
     told = {name: cost_of(call) for name, call in calls_of(nvml, handle).items()}
-    print(json.dumps({"calls": told, "sampling": sampling(nvml)}, indent=1))
+    print(json.dumps({"calls": told, "paused_counter": counters(nvml), "sampling": sampling(nvml)}, indent=1))
     nvml.nvmlShutdown()
 
 

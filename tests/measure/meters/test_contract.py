@@ -165,12 +165,15 @@ def test_numbers_are_finite_and_what_is_missing_has_a_reason(rig: Rig) -> None:
 
 def test_energy_counts_up_and_agrees_with_power(rig: Rig) -> None:
     sampler = Sampler(rig.meter, DeviceReading, clock=rig.clock)
-    for _ in range(20):
+    for _ in range(30):
         assert sampler.read_once()
         rig.pass_time(0.1)
     frame = sampler.frame()
     times = frame["t_mono_s"].unique().sort()
-    window = energy_between(frame, times[2], times[-2], rig.meter.describe())
+    # An energy counter that is slow to read is not in every reading; a window waits for the next that holds it.
+    counted = frame.drop_nulls("energy_j")["t_mono_s"].unique().sort()
+    end_s = min(times[-2], counted[-1]) if len(counted) else times[-2]
+    window = energy_between(frame, times[2], end_s, rig.meter.describe())
     for device in window.devices:
         assert device.energy_j is not None, device.missing
         assert device.low_j is not None

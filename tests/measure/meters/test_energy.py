@@ -50,7 +50,7 @@ def total(window: WindowEnergy, kind: DeviceKind = DeviceKind.GPU) -> Quantity:
 
 def test_constant_power_over_a_window_between_readings() -> None:
     rehearsal = Rehearsal(gpus=2)
-    rehearsal.run(12.0)
+    rehearsal.run(13.0)
     window = rehearsal.between(1.03, 11.04)
     found = total(window)
     assert found.value == pytest.approx(2 * 300.0 * 10.01, rel=1e-6)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import pynvml
 import pytest
 
 from joulemap.errors import EnvironmentLacksError, MeterError, UnknownNameError, UsageError
 from joulemap.measure.meters.fake_nvml import FakeGpu, FakeNvml
-from joulemap.measure.meters.nvidia import SLOW_PERIOD_S, NvidiaMeter, throttle_names
+from joulemap.measure.meters.meter import DeviceReading
+from joulemap.measure.meters.nvidia import ENERGY_FIELD, NOT_DUE, NvidiaMeter, throttle_names
+from joulemap.measure.meters.sampler import Sampler
 from joulemap.measure.meters.visible_devices import GpuIdentity, select_gpus
 from tests.measure.hand_clock import HandClock
 
@@ -136,50 +141,75 @@ def test_a_fault_that_passes_leaves_a_hole_with_its_reason() -> None:
     }
     (row,) = meter.read().rows
     assert (row.energy_j, row.power_w, row.utilization) == (None, None, None)
+    assert row.missing["energy_j"] == "Timeout"
     assert row.missing["power_w"] == "Timeout"
     assert row.missing["memory_utilization"] == "Unknown Error"
     assert row.temperature_c == 45.0
     fake.gpus[0].failing = {}
     clock.sleep(0.1)
     (row,) = meter.read().rows
-    assert row.power_w == 300.0
-    assert row.utilization is None
-    assert row.missing["memory_utilization"] == "Unknown Error"
-    clock.sleep(SLOW_PERIOD_S)
+    assert (row.power_w, row.utilization, row.energy_j) == (300.0, 0.97, None)
+    assert row.missing == {"module_power_w": "Invalid Argument", "energy_j": NOT_DUE}
+    clock.sleep(1.0)
     (row,) = meter.read().rows
-    assert row.utilization == 0.97
+    assert row.energy_j is not None
     assert set(row.missing) == {"module_power_w"}
 
 
+class CountingNvml(FakeNvml):
+    """Notes when the energy counter of each GPU is read, by whichever call."""
+
+    def __init__(self, gpus: int, clock: HandClock) -> None:
+        super().__init__(gpus, power=lambda _g, t: 100.0 + t, clock=clock)
+        self.counter_reads: list[tuple[int, float]] = []
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> int:
+        self.counter_reads.append((gpu.index, self.clock.monotonic_s()))
+        return super().nvmlDeviceGetTotalEnergyConsumption(gpu)
+
+    def nvmlDeviceGetFieldValues(self, gpu: FakeGpu, ids: list[tuple[int, int]]) -> Any:
+        if ENERGY_FIELD in ids and "nvmlDeviceGetFieldValues" not in gpu.unsupported:
+            self.counter_reads.append((gpu.index, self.clock.monotonic_s()))
+        return super().nvmlDeviceGetFieldValues(gpu, ids)
+
+
 @pytest.mark.parametrize("old", [False, True])
-def test_only_energy_and_power_are_asked_at_every_read(old: bool) -> None:
+@pytest.mark.parametrize("rate_hz", [1.0, 10.0, 100.0])
+def test_the_energy_counter_is_read_about_once_a_second_and_all_else_each_time(rate_hz: float, old: bool) -> None:
     clock = HandClock()
-    fake = FakeNvml(2, power=lambda _g, t: 100.0 + t, clock=clock)
+    fake = CountingNvml(2, clock)
     for gpu in fake.gpus if old else ():
         gpu.unsupported.add("nvmlDeviceGetFieldValues")
     meter = NvidiaMeter(fake, environment={}, clock=clock)
     fake.calls.clear()
+    fake.counter_reads.clear()
     rows = []
-    for _ in range(20):
+    reads = round(20 * rate_hz)
+    for _ in range(reads):
         rows.append(meter.read().rows[0])
         fake.gpus[0].temperature_c += 1
-        clock.sleep(0.1)
-    # 20 reads of 2 GPUs within two seconds: 40 times what is quick, 4 times what is slow (there are two clocks).
-    gpu_calls = {name: count for name, count in fake.calls.items() if count}
-    expected = {
-        "nvmlDeviceGetClockInfo": 8,
-        "nvmlDeviceGetTemperatureV": 4,
-        "nvmlDeviceGetUtilizationRates": 4,
-        "nvmlDeviceGetCurrentClocksEventReasons": 4,
-    }
-    if old:
-        expected |= {"nvmlDeviceGetTotalEnergyConsumption": 40, "nvmlDeviceGetPowerUsage": 40}
-    else:
-        expected |= {"nvmlDeviceGetFieldValues": 44}
-    assert gpu_calls == expected
-    assert len({row.power_w for row in rows}) == 20
-    assert [row.temperature_c for row in rows] == [45.0] * 10 + [55.0] * 10
-    assert all(row.sm_clock_hz == 1.98e9 for row in rows)
+        clock.sleep(1.0 / rate_hz)
+    for gpu in fake.gpus:
+        times = [time_s for index, time_s in fake.counter_reads if index == gpu.index]
+        assert 20 <= len(times) <= 22
+        assert all(0.94 < after - before < 1.06 for before, after in pairwise(times))
+    queries = {name: fake.calls[name] for name in ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetUtilizationRates")}
+    assert queries == dict.fromkeys(queries, 2 * reads)
+    assert len({row.power_w for row in rows}) == reads
+    assert [row.temperature_c for row in rows] == [45.0 + i for i in range(reads)]
+    # What was not read is absent, with its reason: never the value of before.
+    assert sum(row.energy_j is not None for row in rows) == len(fake.counter_reads) / 2
+    assert all(row.energy_j is not None or row.missing["energy_j"] == NOT_DUE for row in rows)
+
+
+def test_a_sampler_of_once_a_second_that_wakes_a_little_early_still_has_the_counter() -> None:
+    clock = HandClock()
+    meter = NvidiaMeter(CountingNvml(1, clock), environment={}, clock=clock)
+    sampler = Sampler(meter, DeviceReading, clock=clock)
+    for i in range(30):
+        sampler.read_once()
+        clock.sleep(0.97 if i % 2 else 1.03)
+    assert sampler.frame()["energy_j"].null_count() == 0
 
 
 def test_a_lost_gpu_ends_the_meter_by_name() -> None:

@@ -30,6 +30,8 @@ GPM_TRUTH = {
     pynvml.NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC: 4096.0,
 }
 """GPM metrics of every fake GPU: percent, and MiB/s."""
+FINEST_PIECES = 20
+"""Into how many pieces the fake counter divides the time since it was last read, at most."""
 
 
 class Utilization(NamedTuple):
@@ -229,8 +231,9 @@ class FakeNvml:
         since_s, energy_j = self._energy[position]
         now_s = self.clock.monotonic_s()
         if now_s - since_s >= self.counter_period_s:
-            middle_s = 0.5 * (since_s + now_s)
-            energy_j += self.power(gpu.index, middle_s) * (now_s - since_s)
+            pieces = min(FINEST_PIECES, max(1, round((now_s - since_s) / self.counter_period_s)))
+            piece_s = (now_s - since_s) / pieces
+            energy_j += piece_s * sum(self.power(gpu.index, since_s + (i + 0.5) * piece_s) for i in range(pieces))
             self._energy[position] = (now_s, energy_j)
         return energy_j + gpu.energy_offset_j
 

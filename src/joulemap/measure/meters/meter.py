@@ -53,6 +53,8 @@ class MeterDescription:
     """The smallest step of the energy counter; ``None`` where there is no counter."""
     counter_period_s: float = 0.0
     """How often the energy counter is brought up to date; a read in between repeats."""
+    power_delay_s: float = 0.0
+    """How long the device may take until ``power_w`` shows a change."""
     relative_interval: tuple[float, float] | None = None
     """Factors that turn any energy or power of this meter into its 90 % interval, where the meter knows them."""
     notes: tuple[str, ...] = ()
@@ -76,7 +78,7 @@ class DeviceReading:
 
     device: str
     energy_j: float | None = None
-    """The energy counter; its zero means nothing, only differences do."""
+    """The energy counter; its zero means nothing, only differences do. It is in few readings if it is slow."""
     power_w: float | None = None
     """The most instantaneous power that the device tells."""
     power_average_w: float | None = None

@@ -35,6 +35,9 @@ def write_recording(frame: pl.DataFrame, description: MeterDescription, file: Pa
 class ReplayMeter:
     """Plays a recording in real time from the first read: each read gives the newest recorded reading.
 
+    Where the energy counter was read more rarely than power, a read that would pass over a reading with the counter
+    gives that one instead, so that reading rarely does not lose the counter.
+
     The basis stays that of the recording: what was assumed then is assumed now.
 
     Args:
@@ -52,6 +55,9 @@ class ReplayMeter:
         self._begin_s: float | None = None
         self._readings = _readings(frame)
         self._times = np.array([r.mono_s for r in self._readings])
+        counted = [any(row.energy_j is not None for row in r.rows) for r in self._readings]
+        self._counted = np.flatnonzero(counted)
+        self._given = -1
 
     def describe(self) -> MeterDescription:
         """Return the recorded meter's devices, under the name of replay."""
@@ -62,6 +68,7 @@ class ReplayMeter:
             basis=old.basis,
             counter_resolution_j=old.counter_resolution_j,
             counter_period_s=old.counter_period_s,
+            power_delay_s=old.power_delay_s,
             relative_interval=old.relative_interval,
             notes=(f"a recording of the meter {old.meter} is played back: {self._file.name}", *old.notes),
         )
@@ -80,10 +87,17 @@ class ReplayMeter:
             length_s = float(self._times[-1] - self._times[0])
             msg = f"the recording {self._file.name} has ended after {length_s:.1f} s"
             raise MeterError(msg, fix="use a longer recording, or shorter windows")
-        reading = self._readings[int(np.searchsorted(self._times, recorded_s, side="right")) - 1]
+        reading = self._readings[self._next(int(np.searchsorted(self._times, recorded_s, side="right")) - 1)]
         # Stamped with the time at which it was recorded: a reading read late must not look fresh.
         late_s = recorded_s - reading.mono_s
         return Reading(wall=self._clock.now() - timedelta(seconds=late_s), mono_s=now_s - late_s, rows=reading.rows)
+
+    def _next(self, newest: int) -> int:
+        """Return which reading to give: the newest, or the last with a counter since the one given before."""
+        before = int(np.searchsorted(self._counted, newest, side="right")) - 1
+        counted = int(self._counted[before]) if before >= 0 else -1
+        self._given = counted if counted > self._given else newest
+        return self._given
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -111,6 +125,7 @@ def _description(told: dict[str, Any]) -> MeterDescription:
         basis=Basis(told["basis"]),
         counter_resolution_j=told["counter_resolution_j"],
         counter_period_s=told["counter_period_s"],
+        power_delay_s=told.get("power_delay_s", 0.0),
         relative_interval=tuple(interval) if interval else None,
         notes=tuple(told["notes"]),
     )

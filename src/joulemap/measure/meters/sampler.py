@@ -23,6 +23,8 @@ from joulemap.units import S_PER_US
 CLOCK_STEP_S = 0.1
 """A wall clock that moves this much against the monotonic clock between two reads was set, not slewed."""
 FIRST_ROWS = 1024
+LOOK_BACK_S = 120.0
+"""How far before a window its counter is looked for: no window bridges a longer silence."""
 KEPT_STEPS = 1000
 """Clock steps that are remembered, the latest."""
 
@@ -75,6 +77,7 @@ class Sampler(Generic[RowT]):
         clock: Time for the schedule and for noticing a stepped wall clock.
         on_read: Called in the sampling thread with every reading, for a live view or a journal.
         keep_s: How far back readings are kept at least; all of them by default.
+        counter: A column that is not in every reading: what brackets a window holds its last value before.
 
     Raises:
         UsageError: The rate is not a positive number.
@@ -89,6 +92,7 @@ class Sampler(Generic[RowT]):
         clock: Clock | None = None,
         on_read: Callable[[Reading[RowT]], None] | None = None,
         keep_s: float | None = None,
+        counter: str | None = None,
     ) -> None:
         if not (math.isfinite(rate_hz) and rate_hz > 0):
             msg = f"a sampling rate must be a positive number of Hz, not {rate_hz!r}"
@@ -97,7 +101,7 @@ class Sampler(Generic[RowT]):
         self.period_s = 1.0 / rate_hz
         self._clock = clock or SystemClock()
         self._on_read = on_read
-        self._table = _Table(row_type, keep_s)
+        self._table = _Table(row_type, keep_s, counter)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -165,12 +169,17 @@ class Sampler(Generic[RowT]):
         """Return the newest reading, for a live view."""
         return self._last
 
+    def counted_s(self) -> float | None:
+        """Return the time of the last reading that held the counter; ``None`` if none did."""
+        return self._table.counted_s
+
     def frame(self, since_s: float | None = None) -> pl.DataFrame:
         """Return the rows so far: ``device``, ``t_wall`` (UTC), ``t_mono_s`` and a column per field.
 
         Args:
-            since_s: Leave out readings before this monotonic time, except the last one before it, which
-                brackets a window that begins there; a live view need not copy hours of readings.
+            since_s: Leave out readings before this monotonic time, except those from the last one before it that
+                holds the counter, if there is one; they bracket a window that begins there. A live view need not
+                copy hours of readings.
         """
         with self._lock:
             return self._table.to_frame(since_s)
@@ -215,7 +224,7 @@ def next_tick(begin_s: float, period_s: float, now_s: float) -> int:
 class _Table(Generic[RowT]):
     """Rows in growing NumPy columns: numbers as floats, texts as codes."""
 
-    def __init__(self, row_type: type[RowT], keep_s: float | None) -> None:
+    def __init__(self, row_type: type[RowT], keep_s: float | None, counter: str | None) -> None:
         self._keep_s = keep_s
         described = {f.name: str(f.type) for f in fields(row_type)}  # type: ignore[arg-type]
         self._numbers = [n for n, t in described.items() if t in {"float", "float | None", "int", "int | None"}]
@@ -226,6 +235,8 @@ class _Table(Generic[RowT]):
         self._codes: NDArray[np.int32] = np.empty((FIRST_ROWS, len(self._texts)), dtype=np.int32)
         self._vocabulary: dict[str, int] = {}
         self._used = 0
+        self._counter = None if counter is None else self._numbers.index(counter) + 2
+        self.counted_s: float | None = None
         self._reasons = "missing" in described
         self.missing: dict[str, dict[str, str]] = {}
 
@@ -240,6 +251,8 @@ class _Table(Generic[RowT]):
             self._codes[self._used] = [
                 self._vocabulary.setdefault(text, len(self._vocabulary)) for text in self._take_texts(row)
             ]
+            if self._counter is not None and not np.isnan(self._values[self._used, self._counter]):
+                self.counted_s = mono_s
             self._used += 1
             if self._reasons and (missing := row.missing):  # type: ignore[attr-defined]
                 self.missing.setdefault(row.device, {}).update(missing)
@@ -258,11 +271,21 @@ class _Table(Generic[RowT]):
             self._codes = np.resize(self._codes, (size, self._codes.shape[1]))
 
     def _first(self, since_s: float) -> int:
-        """Return the first row of the last reading at or before a time; 0 if there is none."""
+        """Return the first row of the last reading at or before a time; 0 if there is none.
+
+        With a counter it is the last reading that holds it, if there is one.
+        """
         times = self._values[: self._used, 1]
         after = int(np.searchsorted(times, since_s, side="right"))
+        if not after:
+            return 0
+        last = after - 1
+        if self._counter is not None:
+            earliest = int(np.searchsorted(times, since_s - LOOK_BACK_S))
+            known = np.flatnonzero(~np.isnan(self._values[earliest:after, self._counter]))
+            last = earliest + int(known[-1]) if known.size else last
         # All devices of one reading share its time.
-        return int(np.searchsorted(times, times[after - 1], side="left")) if after else 0
+        return int(np.searchsorted(times, times[last], side="left"))
 
     def to_frame(self, since_s: float | None) -> pl.DataFrame:
         first = 0 if since_s is None else self._first(since_s)

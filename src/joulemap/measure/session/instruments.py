@@ -73,7 +73,8 @@ class Instruments:
             msg = f"no meter reads a {self.work_kind.value}: {', '.join(d.meter for d in self.descriptions)}"
             raise MeterError(msg, fix="joulemap doctor")
         self._meters = tuple(
-            Sampler(m, DeviceReading, rate_hz=rate_hz, clock=self._clock, keep_s=keep_s) for m in meters
+            Sampler(m, DeviceReading, rate_hz=rate_hz, clock=self._clock, keep_s=keep_s, counter="energy_j")
+            for m in meters
         )
         self._watched: dict[str, Sampler[Any]] = {}
         self._engine: TelemetryRecorder | None = None
@@ -171,9 +172,16 @@ class Instruments:
         return tuple(reading for s in self._meters if (reading := s.latest()) is not None)
 
     def read_until_s(self) -> float:
-        """Return the time of the last reading of the meter that counts; windows may end there at the latest."""
-        reading = self._main_sampler().latest()
-        return reading.mono_s if reading is not None else float("-inf")
+        """Return the time of the last reading of the meter that counts; windows may end there at the latest.
+
+        Where not every reading holds the energy counter, it is the last that does; a counter that has been silent
+        for longer than a window bears is not waited for, because power must do then.
+        """
+        sampler = self._main_sampler()
+        reading, counted_s = sampler.latest(), sampler.counted_s()
+        if reading is None:
+            return float("-inf")
+        return reading.mono_s if counted_s is None or reading.mono_s - counted_s > MAX_GAP_S else counted_s
 
     def latest_power_w(self) -> float | None:
         """Return the newest power of the devices that do the work, for a live view."""
