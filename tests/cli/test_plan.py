@@ -81,7 +81,9 @@ def test_a_malformed_file_ends_in_a_message(capsys: Captured, tmp_path: Path) ->
         (["budget", "--joules", "5", "--pue", "0.5"], "--pue 1.2"),
         (["compare-gpus", "--gpus", "H100"], "--gpus H100,B200"),
         (["compare-gpus", "--gpus", "H100,B20"], "B200"),
+        (["simulate", ONE_SITE, "--seed", "-1"], "--seed 0"),
         (["compare-gpus", ONE_SITE, "--slo-scale", "0"], "--slo-scale 0.5"),
+        (["compare-gpus", ONE_SITE, "--slo-scale", "1", "--slo-scale", "nan"], "--slo-scale 0.5"),
     ],
 )
 def test_wrong_words_are_told_with_what_mends_them(capsys: Captured, words: list[str], fix: str) -> None:

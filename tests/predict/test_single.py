@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from joulemap.catalog.hf_config import architecture_from_hf_config
-from joulemap.errors import InfeasibleError, UnknownNameError
+from joulemap.errors import InfeasibleError, UnknownNameError, UsageError
 from joulemap.predict.single import predict
 from joulemap.records import Basis, Deployment, LengthDistribution, Workload
 
@@ -113,3 +113,48 @@ def test_the_engines_version_decides_the_sampler_and_says_so() -> None:
     assert usual.assumptions["sampler"] == "sorted, as in the study and in vLLM before 0.17.0"
     assert newer.assumptions["sampler"] == "plain"
     assert newer.quantities["energy_per_output_j"].value < 0.95 * usual.quantities["energy_per_output_j"].value
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "gpus", "fix"),
+    [
+        ("meta-llama/Llama-3.1-405B-Instruct", "H100", 1, "use more GPUs (--gpus 16)"),
+        ("Qwen/Qwen3-32B", "A100-40GB", 1, "use more GPUs (--gpus 2) or a smaller precision (--precision fp8)"),
+    ],
+)
+def test_what_is_suggested_for_memory_does_fit(model: str, gpu: str, gpus: int, fix: str) -> None:
+    asked = Deployment(model_id=model, gpu_model=gpu, num_gpus=gpus)
+    with pytest.raises(InfeasibleError) as raised:
+        predict(CHAT, asked)
+    assert raised.value.fix == fix
+    suggested = int(fix.partition("--gpus ")[2].partition(")")[0])
+    assert predict(CHAT, replace(asked, num_gpus=suggested)).latents["batch_ceiling"].value >= 1.0
+    with pytest.raises(InfeasibleError):
+        predict(CHAT, replace(asked, num_gpus=suggested // 2))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        replace(SERVED, tensor_parallel=4),
+        replace(SERVED, expert_parallel=4),
+        replace(SERVED, data_parallel=4),
+    ],
+)
+def test_gpus_divide_by_each_parallelism(asked: Deployment) -> None:
+    with pytest.raises(UsageError, match=r"_parallel = 4 does not divide 2 GPUs"):
+        predict(CHAT, asked, batch_size=8.0)
+    assert predict(CHAT, replace(asked, num_gpus=4), batch_size=8.0)
+
+
+@pytest.mark.parametrize("batch", [5e-324, 1e-300, 1e-7])
+def test_a_batch_too_small_to_be_meant_is_refused(batch: float) -> None:
+    with pytest.raises(UsageError, match="less than anything that can be meant"):
+        predict(CHAT, SERVED, batch_size=batch)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_least_values_still_give_figures() -> None:
+    asked = replace(CHAT, mean_input_tokens=1e-3, mean_output_tokens=1e-3)
+    for made in (predict(CHAT, SERVED, batch_size=1e-6), predict(asked, SERVED, batch_size=8.0)):
+        json.dumps(made.to_json(), allow_nan=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -40,8 +41,9 @@ def compare_gpu_models(
         common: Store and output.
     """
     options = common or Common()
-    if slo_scale and min(slo_scale) <= 0:
-        msg = f"--slo-scale must be positive, not {min(slo_scale):g}"
+    wrong = [scale for scale in slo_scale or () if not 0 < scale < math.inf]
+    if wrong:
+        msg = f"--slo-scale must be positive, not {wrong[0]:g}"
         raise UsageError(msg, fix="--slo-scale 0.5")
     found = compare_gpus(
         options.open().non_empty_frame(),

@@ -50,6 +50,9 @@ def simulate_from_file(
     if variation is not None and not 0 <= variation <= 100:
         msg = f"--variation must lie between 0 and 100, not {variation:g}"
         raise UsageError(msg, fix="--variation 2")
+    if seed < 0:
+        msg = f"--seed must be 0 or more, not {seed}"
+        raise UsageError(msg, fix="--seed 0")
     spec = changed(read_plan(plan), None, confidence)
     load = Load(
         variation={"poisson": 1.0, "gamma": 2.0, "even": 0.0}[arrivals] if variation is None else variation,

@@ -20,7 +20,8 @@ def switched_on(value: FloatOrArray, threshold: FloatOrArray, steepness: FloatOr
     >>> float(switched_on(512.0, 512.0, 6.0))
     0.5
     """
-    return 1.0 / (1.0 + np.exp(-steepness * (np.log(value) - np.log(threshold))))
+    # Beyond e⁵⁰⁰ the result is 0 anyway, and the exponential would overflow.
+    return 1.0 / (1.0 + np.exp(np.minimum(-steepness * (np.log(value) - np.log(threshold)), 500.0)))
 
 
 LOGISTIC_WIDTH = 1.702

@@ -36,6 +36,8 @@ LIMITS = {
     "num_frames": 100_000,
 }
 """Beyond these a value is a slip of the pen, not a configuration."""
+LEAST = {"batch_size": 1e-6, "mean_input_tokens": 1e-3, "mean_output_tokens": 1e-3, "power_limit_w": 1e-3}
+"""Likewise below these; at far smaller ones, times overflow."""
 DEFAULT_OUTPUT_TOKENS = 512.0
 
 
@@ -111,6 +113,11 @@ def _check_numbers(frame: pl.DataFrame) -> None:
             row = int((values > limit).arg_true()[0])
             msg = f"{name} = {frame[name][row]!r} (row {row}) is beyond anything that can be meant ({limit:g})"
             raise UsageError(msg, fix=f"check {name}: at most {limit:g} is accepted")
+        least = LEAST.get(name)
+        if least is not None and (values < least).any():
+            row = int((values < least).arg_true()[0])
+            msg = f"{name} = {frame[name][row]!r} (row {row}) is less than anything that can be meant ({least:g})"
+            raise UsageError(msg, fix=f"check {name}: at least {least:g} is accepted")
 
 
 def _replaced(series: pl.Series, names: Mapping[str, str]) -> pl.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Literal
 
@@ -9,14 +10,14 @@ import numpy as np
 import polars as pl
 
 from joulemap.catalog import Catalog, ModelArchitecture, load_catalog
-from joulemap.errors import InfeasibleError
+from joulemap.errors import InfeasibleError, UsageError
 from joulemap.predict.calibration import Calibration
 from joulemap.predict.forms import FormName, Models, form_of
 from joulemap.predict.language import PARTS
 from joulemap.predict.language_form import TASK_INPUT_TOKENS
 from joulemap.predict.language_rows import PLAIN, SORTED, newer_engine
 from joulemap.predict.predict import LATENTS, OUTCOMES, predict_many, predict_with_parts, shipped_calibration
-from joulemap.predict.prepare import DEFAULT_OUTPUT_TOKENS, prepare
+from joulemap.predict.prepare import DEFAULT_OUTPUT_TOKENS, LIMITS, prepare
 from joulemap.predict.served import own_precision
 from joulemap.records import Basis, Deployment, OutputUnit, Quantity, Workload
 from joulemap.records.estimate import Estimate
@@ -66,8 +67,9 @@ def predict(
 
     Raises:
         InfeasibleError: The weights do not fit on the GPUs.
-        UsageError: A name is unknown, or a value is not positive.
+        UsageError: A name is unknown, a value is not positive, or the GPUs do not divide by a parallelism.
     """
+    _check_parallelism(deployment)
     facts = catalog or load_catalog()
     fitted = calibration or shipped_calibration()
     frame = _frame(workload, deployment, batch_size)
@@ -83,7 +85,7 @@ def predict(
         assumptions["sampler"] = _sampler_assumed(facts) if as_study else PLAIN
     probe = predict_many(frame.with_columns(pl.lit(1.0).alias("batch_size")), fitted, catalog=facts, models=models)
     if probe["batch_ceiling"][0] < 1.0:
-        raise _does_not_fit(probe, deployment, facts)
+        raise _does_not_fit(probe, frame, deployment, fitted, facts, models)
     warnings: list[str] = []
     batch = batch_size or _operating_batch(frame, form, workload, deployment, fitted, facts, models, warnings)
     assumptions |= {} if batch_size else {"batch_size": f"{batch:.4g}"}
@@ -164,7 +166,24 @@ def _assumptions(
     return said
 
 
-def _does_not_fit(probe: pl.DataFrame, deployment: Deployment, catalog: Catalog) -> InfeasibleError:
+def _check_parallelism(deployment: Deployment) -> None:
+    count = deployment.num_gpus or 1
+    for name in ("tensor_parallel", "expert_parallel", "data_parallel"):
+        degree = getattr(deployment, name)
+        if degree is not None and degree > 0 and count % degree:
+            msg = f"{name} = {degree} does not divide {count} {'GPU' if count == 1 else 'GPUs'}"
+            option = name.replace("_", "-")
+            raise UsageError(msg, fix=f"give a multiple of {degree} GPUs (--gpus {degree}), or another --{option}")
+
+
+def _does_not_fit(
+    probe: pl.DataFrame,
+    frame: pl.DataFrame,
+    deployment: Deployment,
+    calibration: Calibration,
+    catalog: Catalog,
+    models: Models | None,
+) -> InfeasibleError:
     gpu = catalog.gpu(str(deployment.gpu_model))
     count = deployment.num_gpus or 1
     need = float(probe["memory_footprint_bytes"][0])
@@ -173,7 +192,37 @@ def _does_not_fit(probe: pl.DataFrame, deployment: Deployment, catalog: Catalog)
         f"GPU, of {gpu.memory_bytes / BYTES_PER_GB:.1f} GB ({need:.0f} of {gpu.memory_bytes} bytes), "
         "engine reserve not counted"
     )
-    return InfeasibleError(msg, fix=f"use more GPUs (--gpus {2 * count}) or a smaller precision (--precision fp8)")
+    counts = [n for n in (count << doublings for doublings in range(1, 13)) if n <= LIMITS["num_gpus"]]
+    enough = _fit(frame, "num_gpus", counts, calibration, catalog, models)
+    ways = [f"more GPUs (--gpus {counts[enough.index(True)]})"] if True in enough else []
+    if True in _fit(frame, "weight_precision", ["fp8"], calibration, catalog, models):
+        ways.append("a smaller precision (--precision fp8)")
+    return InfeasibleError(
+        msg, fix=f"use {' or '.join(ways)}" if ways else "choose a smaller model or a larger GPU"
+    )
+
+
+def _fit(
+    frame: pl.DataFrame,
+    name: str,
+    values: Sequence[int] | Sequence[str],
+    calibration: Calibration,
+    catalog: Catalog,
+    models: Models | None,
+) -> list[bool]:
+    """Return with which values of a column memory holds one request."""
+    tried = pl.DataFrame({name: values, "batch_size": [1.0] * len(values)})
+    try:
+        made = predict_many(
+            frame.drop(tried.columns, strict=False).join(tried, how="cross"),
+            calibration,
+            catalog=catalog,
+            models=models,
+        )
+    except UsageError:
+        # A diffusion model that is calibrated in its own precision only.
+        return [False] * len(values)
+    return (made["batch_ceiling"] >= 1.0).to_list()
 
 
 def _operating_batch(

@@ -69,7 +69,7 @@ def read_path(
     """
     root = Path(path).expanduser()
     if not root.exists():
-        raise ImportFileError(str(path), None, "does not exist")
+        raise ImportFileError(str(path), None, "does not exist", fix="check the path")
     chosen = [importer_named(format)] if format else list(importers().values())
     found = _Found()
     for done, source in enumerate(_candidates(root, chosen, found), 1):
