@@ -153,13 +153,50 @@ def test_a_damaged_part_is_named_and_the_rest_is_listed(joulemap: Command, tmp_p
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    environment = {**os.environ, "JOULEMAP_STORE": str(tmp_path / "store")}
-    command = f"{sys.executable} -m joulemap runs --json | head -c 1"
+@pytest.mark.parametrize("words", ["runs", "runs --json", "runs --help", "show task=chat,batch=16"])
+def test_a_closed_pipe_is_no_error(tmp_path: Path, words: str) -> None:
+    environment = {**os.environ, "JOULEMAP_STORE": str(tmp_path / "store"), "PYTHONUNBUFFERED": "1"}
+    # The reader has gone before the first line is written.
+    command = f"{sys.executable} -m joulemap {words} | true"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], env=environment, capture_output=True, text=True, check=False
     )
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_full_disk_is_one_message(tmp_path: Path, form: tuple[str, ...]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    environment = {**os.environ, "JOULEMAP_STORE": str(tmp_path / "store")}
+    command = [sys.executable, "-m", "joulemap", "runs", *form]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert "no space is left" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_encoding_that_lacks_a_character_shows_the_rest(tmp_path: Path, encoding: str) -> None:
+    environment = {**os.environ, "JOULEMAP_STORE": str(tmp_path / "store"), "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "joulemap", "explain", "batch=8", "batch=16"]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding=encoding, check=False)
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert "batch" in done.stdout
+    done = subprocess.run(
+        [*command, "--json"], env=environment, capture_output=True, encoding=encoding, check=False
+    )
+    utf8 = subprocess.run(
+        [*command, "--json"],
+        env={**environment, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert json.loads(done.stdout) == json.loads(utf8.stdout)
 
 
 def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:

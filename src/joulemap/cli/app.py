@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from joulemap import __version__
 from joulemap.cli.ctrl_c import end_in_order, leave_with
-from joulemap.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, JoulemapError, UnknownNameError
+from joulemap.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    JoulemapError,
+    UnknownNameError,
+)
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -75,10 +85,18 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code; errors become one message, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal's encoding lacks is shown as "?", rather than nothing at all.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = run(arguments)
         sys.stdout.flush()
         leave_with(code)
+    except SystemExit as left:
+        # Rich leaves with 1 once the reader of our output has gone.
+        if not isinstance(left.__context__, BrokenPipeError):
+            raise
+        code = EXIT_DONE
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
         leave_with(code)
@@ -87,6 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of our output (head, less) has gone; that is its right.
         sys.stderr.close()
         code = EXIT_DONE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stderr.write("error: the output could not be written whole: no space is left\n  fix: free some space\n")
+        # Nor could what Python would still write on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_ENVIRONMENT
     sys.exit(code)
 
 

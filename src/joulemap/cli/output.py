@@ -38,8 +38,13 @@ class Common:
 
 
 def print_json(payload: Any) -> None:
-    """Print a payload as JSON on standard output; numbers that are not finite become ``null``."""
-    sys.stdout.write(json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    """Print a payload as JSON on standard output, escaped where its encoding is not UTF-8.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    escaped = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(payload, indent=2, ensure_ascii=escaped, allow_nan=False, default=str) + "\n")
 
 
 def note(text: str) -> None:
