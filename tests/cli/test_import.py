@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from joulemap.cli.app import run
-from joulemap.cli.progress import LateProgress
+from joulemap.cli.output import Common
+from joulemap.cli.progress import LateProgress, waiting
 from joulemap.store.run_store import open_store
 from tests.store.importers import samples
 from tests.store.study_server import StudyServer, status, study_server
@@ -186,3 +189,34 @@ def test_progress_appears_late_and_on_a_terminal_only(
     with LateProgress() as progress:
         progress.update("reading", 1, 4)
     assert "reading" in capsys.readouterr().err
+
+
+def test_waiting_shows_that_it_goes_on_once_it_takes_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with waiting("reading the run store s3://bucket/x"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("joulemap.cli.progress.SHOWN_AFTER_S", 0.0)
+    with waiting("reading the run store s3://bucket/x"):
+        shown = ""
+        for _ in range(200):
+            shown += capsys.readouterr().err
+            if "reading the run store" in shown:
+                break
+            time.sleep(0.05)
+    assert "reading the run store" in shown
+
+
+def test_opening_a_store_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def listening(text: str) -> Iterator[None]:
+        told.append(text)
+        yield
+
+    monkeypatch.setattr("joulemap.cli.output.waiting", listening)
+    Common(store=str(tmp_path)).open()
+    assert told == [f"reading the run store {tmp_path}"]

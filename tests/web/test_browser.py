@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from joulemap.store.run_store import RunStore
+from joulemap.study.figures import draw, save_chart
 from tests.web.conftest import CHROMIUM
 from tests.web.test_pages import RUN, A, B
 
@@ -102,6 +104,20 @@ def test_each_page_fits_and_is_accessible_at_a_desk_and_on_a_telephone(
             assert page.evaluate("document.documentElement.scrollWidth") <= width_px
             found = axe_module.Axe().run(page).response["violations"]
             assert [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in SERIOUS] == []
+
+
+@pytest.mark.parametrize("format", ["svg", "html"])
+def test_a_figure_in_a_file_fits_a_telephone(
+    browser: Any, study_store: RunStore, tmp_path: Path, format: str
+) -> None:
+    path = save_chart(draw(study_store.frame, "unlocked-batch"), tmp_path / f"figure.{format}")
+    with visiting(browser, "http://127.0.0.1", TELEPHONE_PX, {}) as page:
+        page.goto(path.as_uri())
+        page.locator("svg").first.wait_for(timeout=PATIENCE_MS)
+        assert page.evaluate("document.documentElement.scrollWidth") <= TELEPHONE_PX
+        box = page.locator("svg").first.bounding_box()
+        assert TELEPHONE_PX / 2 < box["width"] <= TELEPHONE_PX
+        assert box["height"] < box["width"] * 1.5
 
 
 def test_two_runs_are_ticked_and_explained(visit: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from joulemap.cli.progress import waiting
 from joulemap.report.numbers import figure as figure
 from joulemap.store.run_store import STORE_ENVIRONMENT_VARIABLE, RunStore, open_store
 
@@ -30,7 +31,8 @@ class Common:
     def open(self) -> RunStore:
         """Open the store and say which of its files are damaged."""
         store = open_store(self.store)
-        _ = store.run_ids
+        with waiting(f"reading the run store {store.address}"):
+            _ = store.run_ids
         for part in store.damaged:
             where = f"set aside as {part.moved_to}" if part.moved_to else "left where it is"
             note(f"warning: {part.name} is damaged ({part.reason}) and was {where}; all other runs are loaded")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -51,3 +54,21 @@ class LateProgress:
         bar = Progress(console=Console(stderr=True), transient=True)
         bar.start()
         return bar, bar.add_task(text, total=None)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show, as :class:`LateProgress` does, that something which does not say how far it is still goes on.
+
+    Args:
+        text: What is waited for.
+    """
+    with LateProgress() as shown:
+        timer = threading.Timer(SHOWN_AFTER_S, shown.update, (text, 0))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import polars as pl
 
@@ -17,6 +18,11 @@ Format = Literal["svg", "png", "html"]
 FORMATS: tuple[str, ...] = get_args(Format)
 _PNG_SCALE = 2
 """Pixels of a PNG a unit of the chart: sharp in print at the size of a column."""
+_NO_WIDER = "max-width: 100%; height: auto"
+_HEAD = f"""<head>
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <style>#vis svg {{ {_NO_WIDER} }}</style>"""
+"""What makes a page's chart shrink with a narrow screen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +70,21 @@ def save_chart(chart: Chart, path: Path) -> Path:
         raise InputError(msg, fix="name the file for example breakdown.svg")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Inlining makes an HTML file that needs no network; the other formats ignore it.
-        chart.save(str(path), format=cast("Format", format), scale_factor=_PNG_SCALE, inline=format == "html")
+        if format == "png":
+            chart.save(str(path), format="png", scale_factor=_PNG_SCALE)
+        else:
+            path.write_text(_markup(chart, "svg" if format == "svg" else "html"), encoding="utf-8")
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror or error}"
         raise InputError(msg, fix="give a folder that you may write") from error
     return path
+
+
+def _markup(chart: Chart, format: Literal["svg", "html"]) -> str:
+    """Return a chart as text that a screen narrower than it shows whole."""
+    drawn = StringIO()
+    # Inlining makes an HTML file that needs no network; the other format ignores it.
+    chart.save(drawn, format=format, inline=format == "html", embed_options={"renderer": "svg"})
+    if format == "svg":
+        return drawn.getvalue().replace("<svg ", f'<svg style="{_NO_WIDER}" ', 1)
+    return drawn.getvalue().replace("<head>", _HEAD, 1)
