@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -21,12 +22,15 @@ CHROMIUM = "/usr/bin/chromium"
 A = "task=gpqa,model=Qwen/Qwen3-32B,gpu=B200,gpus=1,batch=max"
 B = "task=lm-arena-chat,model=Qwen/Qwen3-32B,gpu=B200,gpus=1,batch=max"
 BEFORE = "model%3DQwen%2FQwen3-32B%26gpu%3DH100%26gpus%3D1"
+CURRENT = "gpu=H100,gpus=1,batch=64"
 SHOTS = {
     "home": ("/", 860),
     "runs": ("/runs?task=gpqa&model=Qwen%2FQwen3-32B&sort=energy_per_output_j", 560),
     "run": ("/runs/297538591541", 1000),
     "explain": (f"/explain?a={A}&b={B}", 860),
     "what-if": (f"/what-if?model=Qwen/Qwen3-32B&gpu=H100&gpus=2&batch=128&before={BEFORE}", 900),
+    "recommend": (f"/recommend?model=Qwen/Qwen3-32B&task=lm-arena-chat&itl=50ms&current={CURRENT}", 1000),
+    "plan": (f"/plan?toml={quote((ROOT / 'examples' / 'one-site.toml').read_text())}", 1000),
 }
 """Each screenshot's address, and its height in pixels."""
 WIDTH_PX = 1200

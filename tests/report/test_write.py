@@ -16,6 +16,8 @@ from joulemap.report.report import report
 from joulemap.store.run_store import RunStore
 from tests.report.conftest import CHAT, PROBLEM
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
 
 @pytest.mark.parametrize(
     ("ending", "begins"),
@@ -74,7 +76,7 @@ def test_what_means_nothing_is_refused(study_store: RunStore, capsys: pytest.Cap
 
 
 def test_a_plan_file_is_planned(study_store: RunStore, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = Path(__file__).resolve().parents[2] / "examples" / "one-site.toml"
+    plan = EXAMPLES / "one-site.toml"
     assert run(["report", str(plan), "--store", str(study_store.folder), "-o", str(folder / "plan.md")]) == 0
     text = (folder / "plan.md").read_text()
     assert "96.6%" in text
@@ -89,6 +91,8 @@ def test_a_plan_file_is_planned(study_store: RunStore, folder: Path, capsys: pyt
         (["missing.toml"], "missing.toml"),
         ([PROBLEM, "--itl", "50ms"], "belong to a recommendation"),
         (["task=gpqa"], "too many for one report"),
+        ([str(EXAMPLES / "sweep-embedded.toml")], "those of a sweep lie there too"),
+        ([str(EXAMPLES)], "those of a sweep lie there too"),
     ],
 )
 def test_what_cannot_be_reported_on_is_said(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def report(
         return _frontier(_only(rest, head), runs)
     if head in ("plan", "simulation"):
         return _plan(_only(rest, head), runs, simulate=head == "simulation")
-    if head.endswith(".toml") and not rest:
+    if head.endswith(".toml") and not rest and not _is_sweep(Path(head)):
         return _plan(head, runs, simulate=False)
     return _runs(what, runs)
 
@@ -124,6 +125,11 @@ def _named(reference: str, store: RunStore) -> list[str]:
     """Return the ids of the runs that an id or a selector names."""
     frame = store.non_empty_frame()
     if "=" not in reference:
+        if Path(reference).is_dir() or Path(reference).suffix == ".toml":
+            msg = f"{reference} names no runs: reports are made of the store's, and those of a sweep lie there too"
+            raise UsageError(
+                msg, fix="joulemap report SELECTOR, for example model=…,task=…; 'joulemap runs' lists them"
+            )
         return [find_run(store, reference)["run_id"]]
     return list(select(frame, reference)["run_id"])
 
@@ -150,6 +156,13 @@ def _plan(file: str, store: RunStore, *, simulate: bool) -> Document:
     from joulemap.report.payloads.plan import plan_payload
 
     return plan_document(plan_payload(Path(file), store=store, simulate=simulate))
+
+
+def _is_sweep(file: Path) -> bool:
+    try:
+        return "sweep" in tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # reading it as a plan file says what is wrong
 
 
 def _study(store: RunStore) -> Document:

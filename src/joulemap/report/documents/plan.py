@@ -71,7 +71,7 @@ def _document(
 
 def _binding(plan: FleetPlan) -> str:
     words = "; ".join(plan.binding)
-    return f"Binding is {words}."
+    return f"What binds: {words}."
 
 
 def plan_sections(plan: FleetPlan) -> Iterator[Section]:
