@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from joulemap.errors import ServerError
+from joulemap.measure.load import probe
 from joulemap.measure.load.arrivals import due_times
 from joulemap.measure.load.failure import ErrorKind
 from joulemap.measure.load.handle import run_load
@@ -19,8 +20,9 @@ from joulemap.measure.load.lengths import FixedLength
 from joulemap.measure.load.pictures import Pictures
 from joulemap.measure.load.plan import ClosedLoop, LoadPlan, OpenLoop
 from joulemap.measure.load.probe import find_token_ratio
-from joulemap.measure.load.prompts import ImagePrompts
-from joulemap.measure.load.target import Endpoint
+from joulemap.measure.load.prompts import ImagePrompts, SyntheticPrompts
+from joulemap.measure.load.result import LoadResult
+from joulemap.measure.load.target import Endpoint, Target
 from joulemap.measure.load.trace import RequestTrace
 from joulemap.measure.load.window import content_times, evaluate, full_span
 from joulemap.measure.mock_server import MockBehaviour, MockServerProcess
@@ -211,6 +213,23 @@ def test_a_servers_token_count_calibrates_the_prompts() -> None:
     assert result.requests["input_tokens"].to_list() == [508] * 4
     with MockServerProcess(swift(send_usage=0)) as server:
         assert find_token_ratio(target_of(server.url)) is None
+
+
+def test_the_first_questions_ask_for_more_than_a_piece_of_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply of one token may be no text yet: one in thirty of the embedded engine's is not."""
+    asked: list[LoadPlan] = []
+
+    async def spy(plan: LoadPlan, target: Target) -> LoadResult:
+        asked.append(plan)
+        return await run_load(plan, target)
+
+    monkeypatch.setattr(probe, "run_load", spy)
+    with MockServerProcess(swift()) as server:
+        assert find_token_ratio(target_of(server.url)) is not None
+    assert len(asked) == 2
+    for plan in asked:
+        assert isinstance(plan.prompts, SyntheticPrompts)
+        assert plan.prompts.output_tokens == FixedLength(8)
 
 
 def test_a_server_that_fails_the_first_question_is_named() -> None:

@@ -18,6 +18,8 @@ from joulemap.measure.load.target import Endpoint, Target
 
 PROBE_WORDS = (32, 160)
 """Lengths of the two prompts whose token counts give the ratio and the template's share."""
+PROBE_REPLY_TOKENS = 8
+"""Tokens of their replies: one alone may be part of a character, which is no text yet and looks like no answer."""
 ANSWER_WITHIN_S = 30.0
 
 
@@ -74,7 +76,7 @@ async def token_ratio(target: Target) -> TokenRatio | None:
 
 
 async def _prompt_tokens(target: Target, words: int) -> int | None:
-    prompts = SyntheticPrompts(input_tokens=FixedLength(words), output_tokens=FixedLength(1))
+    prompts = SyntheticPrompts(input_tokens=FixedLength(words), output_tokens=FixedLength(PROBE_REPLY_TOKENS))
     plan = LoadPlan(
         arrivals=ClosedLoop(concurrency=1),
         prompts=replace(prompts, ratio=TokenRatio()),
