@@ -10,7 +10,7 @@ mkdir -p "$out"
 export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES="$gpus" JOULEMAP_STORE="$out/store" PYTHONUNBUFFERED=1
 export PYTHONPATH="${PYTHONPATH:-}:$PWD/src" NO_COLOR=1 COLUMNS=140 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
 # NVLink multicast stays off: it can take a shared host's GPUs out of service.
-export VLLM_ALLREDUCE_USE_SYMM_MEM=0 VLLM_USE_DEEP_GEMM=0 NCCL_NVLS_ENABLE=0
+export VLLM_USE_FLASHINFER_SAMPLER=0 VLLM_ALLREDUCE_USE_SYMM_MEM=0 VLLM_USE_DEEP_GEMM=0 NCCL_NVLS_ENABLE=0
 count="$(tr ',' '\n' <<<"$gpus" | wc -l)"
 port=$((8100 + ${gpus%%,*}))
 scratch="${SCRATCH:-/dev/shm}/joulemap-$port"
@@ -30,7 +30,7 @@ serve() {
     sleep 1
   done
   echo "vLLM is up at $(date -u +%T)"
-  joulemap 600 measure "http://127.0.0.1:$port" --task lm-arena-chat --concurrency "$levels" --precision "$precision" \
+  joulemap 600 measure "http://127.0.0.1:$port" --task "${TASK:-lm-arena-chat}" --concurrency "$levels" --precision "$precision" \
     --tensor-parallel "$count" --max-num-seqs 512 --windows 6 --warm-up 22 --duration "${DURATION:-55}"
   kill -TERM -- "-$server"
   sleep 3
