@@ -223,7 +223,7 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
     for series in curves.series:
         key = (series.knobs["task"], series.knobs["base_model"])
         furthest[key] = max(furthest.get(key, 0.0), series.largest_ceiling or 0.0)
-    ended, further, above, below = [], [], [], []
+    ended, further, above, below, held = [], [], [], [], []
     for row in frame.iter_rows(named=True):
         series_of_run = curves.of(row)
         own = series_of_run.largest_ceiling if series_of_run else None
@@ -233,6 +233,7 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
         further.append(larger is not None)
         above.append(np.nan if larger is None else larger)
         below.append(np.nan if smaller is None else smaller)
+        held.append(held_outside(row) is not None)
 
     def column(name: str) -> Floats:
         return np.asarray(frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
@@ -240,9 +241,7 @@ def batch_seen(frame: pl.DataFrame, curves: Curves) -> SeenOfBatch:
     return SeenOfBatch(
         kv_utilization=column("kv_cache_utilization"),
         requests_waiting=column("requests_waiting"),
-        held_outside=np.array(
-            [held_outside(row) is not None for row in frame.iter_rows(named=True)], dtype=np.bool_
-        ),
+        held_outside=np.array(held, dtype=bool),
         sweep_ended=np.array(ended, dtype=bool),
         went_further=np.array(further, dtype=bool),
         gain_above_ratio=np.array(above, dtype=np.float64),
